@@ -1,0 +1,61 @@
+# Everything that one does with this repository. `make` lists it; needs make, Python 3.11-3.13 with python3-venv,
+# and Docker for containers. Nothing needs root, nothing is installed outside this folder.
+PYTHON ?= python3
+EXAMPLES := hello_world passing_arguments simple_ml image_classification
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+
+.DEFAULT_GOAL := help
+.PHONY: help run stop logs test lint train lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## */\1\t/' | expand -t 12
+
+run:  ## build and start the four examples on ports 5001-5004 (PORT=6001: on 6001-6004)
+	@$(PYTHON) scripts/run.py start --port $(or $(PORT),5001) $(EXAMPLES)
+
+run-%:  ## build and start one, such as run-simple_ml, on port 5000 (or PORT)
+	@$(PYTHON) scripts/run.py start --port $(or $(PORT),5000) $*
+
+stop:  ## stop what `make run` started
+	@$(PYTHON) scripts/run.py stop $(EXAMPLES)
+
+logs:  ## show what the examples printed
+	@$(PYTHON) scripts/run.py logs $(EXAMPLES)
+
+test: .venv/tests $(addprefix .venv/,$(EXAMPLES)) .venv/image_classification-train simple_ml/model.onnx  ## run the tests (ARGS="-k iris": some of them)
+	.venv/tests/bin/python -m pytest $(ARGS)
+
+lint: .venv/tests  ## check style and types
+	.venv/tests/bin/ruff check .
+	.venv/tests/bin/ruff format --check .
+	@for folder in $(EXAMPLES) scripts tests; do echo "mypy $$folder"; (cd $$folder && ../.venv/tests/bin/mypy --config-file ../pyproject.toml .) || exit 1; done
+
+train: .venv/simple_ml-train .venv/image_classification-train  ## train both models anew (DATA=mnist.npz: with your copy of MNIST)
+	cd simple_ml && ../.venv/simple_ml-train/bin/python train.py
+	cd image_classification && ../.venv/image_classification-train/bin/python train.py $(if $(DATA),--data $(abspath $(DATA)))
+
+lock: .venv/tests  ## renew every requirements.txt from its requirements.in
+	@for file in $(basename $(wildcard */requirements*.in)); do echo "$$file.txt"; (cd $$(dirname $$file) && \
+		../.venv/tests/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make lock" $$(basename $$file).in --output-file $$(basename $$file).txt) || exit 1; done
+
+clean: stop  ## remove what the other targets made
+	rm -rf .venv .run .pytest_cache .ruff_cache .mypy_cache simple_ml/model.onnx
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+simple_ml/model.onnx: simple_ml/train.py simple_ml/export.py | .venv/simple_ml-train
+	cd simple_ml && ../.venv/simple_ml-train/bin/python train.py
+
+# One virtual environment for each requirements.txt: .venv/simple_ml, and .venv/simple_ml-train for requirements-train.txt
+.venv/%-train: %/requirements-train.txt
+	$(create_venv)
+
+.venv/%: %/requirements.txt
+	$(create_venv)
+
+define create_venv
+@$(PYTHON) -c '$(SUPPORTED)' || { echo "$(PYTHON) is $$($(PYTHON) -V). Set one from 3.11 to 3.13, as in: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+@echo "Installing $< into $@"
+@rm -rf $@ && $(PYTHON) -m venv $@ && $@/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $< || { rm -rf $@; exit 1; }
+@touch $@
+endef

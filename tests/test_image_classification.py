@@ -1,0 +1,168 @@
+"""image_classification: pictures in, labels out."""
+
+import io
+import numpy as np
+import pytest
+import requests
+import zlib
+from conftest import ROOT, assert_problem
+from PIL import Image, ImageDraw
+
+SAMPLES = ROOT / "image_classification" / "samples"
+
+
+@pytest.fixture
+def url(start, place) -> str:
+    return start("image_classification", place) + "/predict"
+
+
+def drawing(size: int = 200, ink="black", paper="white", mode: str = "RGB") -> Image.Image:
+    """Draw a 7 with a thick pen."""
+    image = Image.new(mode, (size, size), paper)
+    points = [(size * x, size * y) for x, y in [(0.3, 0.2), (0.7, 0.2), (0.45, 0.8)]]
+    ImageDraw.Draw(image).line(points, fill=ink, width=size // 12, joint="curve")
+    return image
+
+
+def encoded(image: Image.Image, format: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def send(url: str, *files: bytes, name: str = "digit.png", **options) -> requests.Response:
+    return requests.post(url, files=[("file", (name, file)) for file in files], timeout=60, **options)
+
+
+@pytest.mark.parametrize("sample", sorted(SAMPLES.glob("*.*")), ids=lambda path: path.name)
+def test_samples(url, sample):
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    answer = send(url, sample.read_bytes()).json()
+    assert names[answer["prediction"]] == sample.stem.split("_")[0]
+    assert answer["probabilities"][str(answer["prediction"])] == max(answer["probabilities"].values())
+
+
+def test_answer(url):
+    answer = send(url, encoded(drawing())).json()
+    assert answer["prediction"] == 7
+    assert list(answer["probabilities"]) == list("0123456789")
+    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=0.001)
+
+
+def test_several_pictures(url):
+    one, three = (SAMPLES / "one.png").read_bytes(), (SAMPLES / "three.png").read_bytes()
+    assert [answer["prediction"] for answer in send(url, one, three, one).json()] == [1, 3, 1]
+
+
+def test_picture_as_the_body(url):
+    answer = requests.post(url, data=encoded(drawing()), headers={"Content-Type": "image/png"}, timeout=10)
+    assert answer.json()["prediction"] == 7
+
+
+def test_input_shows_what_the_network_saw(url):
+    seen = np.array(send(url, encoded(drawing()), params={"input": "1"}).json()["input"])
+    assert seen.shape == (28, 28)
+    assert seen.min() == 0
+    assert seen.max() > 200
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF"])
+def test_formats_by_content(url, format):
+    assert send(url, encoded(drawing(), format), name="digit.txt").json()["prediction"] == 7
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "CMYK", "I;16", "I", "F"])
+def test_modes(url, mode):
+    image = drawing().convert("L").convert("I").point(lambda x: x * 257) if mode.startswith("I") else drawing()
+    format = "TIFF" if mode in ("CMYK", "F", "I") else "PNG"
+    assert send(url, encoded(image.convert(mode), format)).json()["prediction"] == 7
+
+
+def test_light_on_dark(url):
+    assert send(url, encoded(drawing(ink="white", paper="black"))).json()["prediction"] == 7
+
+
+def test_transparent_paper(url):
+    assert send(url, encoded(drawing(paper=(0, 0, 0, 0), mode="RGBA"))).json()["prediction"] == 7
+
+
+def test_exif_rotation(url):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn me by 90 degrees clockwise to see me upright"
+    turned = drawing().transpose(Image.Transpose.ROTATE_90)
+    assert send(url, encoded(turned, "JPEG", exif=exif)).json()["prediction"] == 7
+
+
+@pytest.mark.parametrize("size", [28, 100, 400, 3000])
+def test_sizes(url, size):
+    assert send(url, encoded(drawing(size), "JPEG")).json()["prediction"] == 7
+
+
+def png_bomb(side: int) -> bytes:
+    """Return a small PNG that claims to be `side` pixels wide and high."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
+
+    header = side.to_bytes(4) * 2 + bytes([8, 0, 0, 0, 0])
+    rows = zlib.compress(bytes(1000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def svg() -> bytes:
+    return b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><path d="M1 1h7l-4 7"/></svg>'
+
+
+@pytest.mark.parametrize(
+    ("file", "status"),
+    [
+        pytest.param(b"", 415, id="empty"),
+        pytest.param(b"seven", 415, id="text"),
+        pytest.param(svg(), 415, id="svg"),
+        pytest.param(b"%PDF-1.7\n", 415, id="pdf"),
+        pytest.param(png_bomb(60_000), 413, id="bomb"),
+        pytest.param(png_bomb(100), 422, id="short png"),
+        pytest.param(png_bomb(0), 422, id="0x0"),
+        pytest.param(encoded(drawing(), "JPEG")[:1500], 422, id="truncated jpeg"),
+        pytest.param(encoded(drawing())[:200], 422, id="truncated png"),
+        pytest.param(encoded(Image.new("L", (28, 28), "white")), 422, id="white"),
+        pytest.param(encoded(Image.new("L", (28, 28), "black")), 422, id="black"),
+        pytest.param(encoded(Image.new("L", (300, 300), 127)), 422, id="grey"),
+        pytest.param(encoded(Image.new("L", (1, 1), 127)), 422, id="one pixel"),
+        pytest.param(encoded(Image.new("RGBA", (99, 99))), 422, id="transparent"),
+    ],
+)
+def test_bad_pictures(url, file, status):
+    assert_problem(send(url, file), status)
+    assert send(url, encoded(drawing())).json()["prediction"] == 7
+
+
+def test_one_bad_picture_of_several(url):
+    assert_problem(send(url, encoded(drawing()), b"seven"), 415)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [
+        (b"", "multipart/form-data", 400),
+        (b"", "multipart/form-data; boundary=x", 400),
+        (b"--x\r\nnonsense", "multipart/form-data; boundary=x", 400),
+        (
+            b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\nseven\r\n--x--\r\n',
+            "multipart/form-data; boundary=x",
+            400,
+        ),
+        (
+            b'--x\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n\r\na\r\n' * 10_000,
+            "multipart/form-data; boundary=x",
+            413,
+        ),
+    ],
+)
+def test_bad_forms(url, body, content_type, status):
+    assert_problem(requests.post(url, data=body, headers={"Content-Type": content_type}, timeout=30), status)
+
+
+def test_other_field(url):
+    answer = requests.post(url, files={"image": encoded(drawing())}, timeout=10)
+    assert "file" in assert_problem(answer, 400)["detail"]

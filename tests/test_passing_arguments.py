@@ -1,0 +1,66 @@
+"""passing_arguments: a number in, its square out."""
+
+import pytest
+import requests
+from conftest import assert_problem
+
+
+@pytest.fixture
+def url(start, place) -> str:
+    return start("passing_arguments", place) + "/predict"
+
+
+@pytest.mark.parametrize(
+    ("body", "square"),
+    [
+        ("5", "25"),
+        ("-3", "9"),
+        ("2.5", "6.25"),
+        ("0", "0"),
+        (" 5\n", "25"),
+        ("5.0", "25.0"),
+        ("1e3", "1000000.0"),
+        ("1e-200", "0.0"),
+        ("9007199254740993", str(9007199254740993**2)),  # no float holds this one
+        ("9" * 1000, str((10**1000 - 1) ** 2)),
+    ],
+)
+def test_square(url, body, square):
+    answer = requests.post(url, data=body, timeout=10)
+    assert (answer.status_code, answer.text) == (200, square + "\n")
+    assert answer.headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded", "text/plain", ""])
+def test_whatever_the_content_type(url, content_type):
+    assert requests.post(url, data="5", headers={"Content-Type": content_type}, timeout=10).json() == 25
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        ("", 400, "not JSON"),
+        ("five", 400, "not JSON"),
+        ("5 6", 400, "not JSON"),
+        ("05", 400, "not JSON"),
+        ("NaN", 400, "NaN is not a JSON number"),
+        ("Infinity", 400, "Infinity is not a JSON number"),
+        ("-Infinity", 400, "-Infinity is not a JSON number"),
+        (b"\xff", 400, "not JSON"),
+        ("[" * 4000, 400, "not JSON"),
+        ("true", 422, "one JSON number"),
+        ("null", 422, "one JSON number"),
+        ('"5"', 422, "one JSON number"),
+        ("[5]", 422, "one JSON number"),
+        ('{"number": 5}', 422, "one JSON number"),
+        ("1e999", 422, "too large"),
+        ("1e200", 422, "too large"),
+        ("1" * 1001, 422, "at most 1000 digits"),
+        ("-" + "1" * 1001, 422, "at most 1000 digits"),
+        ("9" * 4095, 422, "at most 1000 digits"),
+        ("9" * 5000, 413, "smaller than 4096 bytes"),
+    ],
+)
+def test_bad_input(url, body, status, says):
+    problem = assert_problem(requests.post(url, data=body, timeout=10), status)
+    assert says in problem["detail"]
