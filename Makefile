@@ -5,7 +5,7 @@ EXAMPLES := hello_world passing_arguments simple_ml image_classification
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop logs test lint train lock clean
+.PHONY: help run stop logs test lint measure train lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## */\1\t/' | expand -t 12
@@ -29,6 +29,9 @@ lint: .venv/tests  ## check style and types
 	.venv/tests/bin/ruff check .
 	.venv/tests/bin/ruff format --check .
 	@for folder in $(EXAMPLES) scripts tests; do echo "mypy $$folder"; (cd $$folder && ../.venv/tests/bin/mypy --config-file ../pyproject.toml .) || exit 1; done
+
+measure:  ## print size, start, memory and stop of the four containers
+	@$(PYTHON) scripts/measure.py
 
 train: .venv/simple_ml-train .venv/image_classification-train  ## train both models anew (DATA=mnist.npz: with your copy of MNIST)
 	cd simple_ml && ../.venv/simple_ml-train/bin/python train.py

@@ -1,14 +1,12 @@
 """Start, stop and show the examples for the Makefile: in containers, or from virtual environments without Docker."""
 
 import argparse
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -36,9 +34,15 @@ def docker_problem() -> str | None:
     return "no Docker engine answers: start Docker Desktop, or `sudo systemctl start docker`"
 
 
+def build(example: str) -> None:
+    """Build an example's image."""
+    command = ["docker", "build", "--quiet", "--tag", IMAGES[example], str(ROOT / example)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
 def start_container(example: str, port: int) -> None:
     """Build the image of an example, and run it in a container of the example's name."""
-    subprocess.run(["docker", "build", "--quiet", "--tag", IMAGES[example], ROOT / example], check=True)
+    build(example)
     subprocess.run(["docker", "rm", "--force", example], capture_output=True)
     command = ["docker", "run", "--detach", "--name", example, "--publish", f"{port}:5000", *SAFE, IMAGES[example]]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -104,21 +108,21 @@ def wait_until_healthy(example: str, port: int) -> None:
     raise SystemExit(f"{example} did not start on port {port}: see what it printed, above")
 
 
+def request_of(example: str) -> tuple[str, str, bytes | None]:
+    """Return what an example's README sends it first: method, path and body."""
+    if example == "hello_world":
+        return "GET", "/", None
+    if example == "image_classification":
+        return "POST", "/predict", (ROOT / example / "samples" / "seven.png").read_bytes()
+    return "POST", "/predict", {"passing_arguments": b"5", "simple_ml": b'{"f1":4, "f2":5, "f3":10}'}[example]
+
+
 def first_answer(example: str, port: int) -> str:
-    """Send an example what its README sends it first, and return the answer."""
-    url = f"http://127.0.0.1:{port}/"
-    bodies = {
-        "passing_arguments": b"5",
-        "simple_ml": json.dumps({"f1": 4, "f2": 5, "f3": 10}).encode(),
-        "image_classification": (ROOT / "image_classification" / "samples" / "seven.png").read_bytes(),
-    }
-    if example in bodies:
-        url += "predict"
-    try:
-        with urllib.request.urlopen(url, data=bodies.get(example), timeout=10) as answer:
-            return answer.read().decode().strip()
-    except urllib.error.HTTPError as error:
-        return error.read().decode().strip()
+    """Send an example its first request, and return the answer."""
+    method, path, body = request_of(example)
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data=body, method=method)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return answer.read().decode().strip()
 
 
 def start(examples: list[str], port: int) -> None:

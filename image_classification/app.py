@@ -1,0 +1,115 @@
+"""Image classification: files as input, a trained network. Adds to simple_ml: uploads, and a model made elsewhere."""
+
+import io
+import numpy as np
+import os
+import threading
+import warnings
+import zipfile
+from ai_edge_litert.interpreter import Interpreter
+from flask import Flask, Response, abort, jsonify, render_template, request
+from granian.cli import cli
+from pathlib import Path
+from PIL import Image, UnidentifiedImageError
+from preprocess import prepare
+from typing import IO, Any
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.formparser import parse_form_data
+
+MAX_BYTES = 32 * 2**20  # of a request's body
+MAX_FILES = 256  # in a request
+MAX_PIXELS = 50_000_000  # of a picture
+DRAFT = 512  # pixels a side: a larger JPEG is decoded at 1/2, 1/4 or 1/8, as long as it stays above this
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # JPEG has MPO in it, which some phones write
+
+MODEL = Path(__file__).with_name("model.tflite")
+LABELS = zipfile.ZipFile(MODEL).read("labels.txt").decode().splitlines()  # train.py packs it into the model file
+network = Interpreter(str(MODEL), num_threads=1)
+network.allocate_tensors()
+INPUT, OUTPUT = network.get_input_details()[0], network.get_output_details()[0]
+one_at_a_time = threading.Lock()  # an interpreter is no place for two threads, and a decoded photo takes much memory
+
+Image.init()  # load the decoders now, not in the first request
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+app = Flask(__name__)
+app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES  # more is refused before it is read
+RequestEntityTooLarge.description = f"The body must be smaller than {MAX_BYTES} bytes, in at most {MAX_FILES} parts."
+
+
+@app.get("/")
+def index() -> str:
+    return render_template("index.html") + "\n"
+
+
+@app.get("/healthz")  # for Docker's HEALTHCHECK and for load balancers
+def healthz() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@app.post("/predict")
+def predict() -> Response:
+    """Classify a picture, the form's field `file` or the body itself: an object; several fields `file`: a list.
+
+    Answers 400 to a form without a picture, 413 to what is too large, 415 to what is no picture, and 422 to a picture
+    that is damaged or shows nothing.
+    """
+    if request.mimetype != "multipart/form-data":
+        body = request.get_data()
+        if len(body) == MAX_BYTES:  # a chunked body has no Content-Length: Werkzeug reads so far and drops the rest
+            abort(413)
+        return jsonify(classify(io.BytesIO(body)))
+    _, _, uploads = parse_form_data(  # into memory: Flask's own way needs a file system that can be written to
+        request.environ, lambda *_, **__: io.BytesIO(), max_content_length=MAX_BYTES, max_form_parts=MAX_FILES
+    )
+    files = uploads.getlist("file")
+    if not files:
+        abort(400, 'Send a picture as the field "file" of a form: curl -F "file=@digit.png"')
+    answers = [classify(file.stream) for file in files]
+    return jsonify(answers if len(answers) > 1 else answers[0])
+
+
+def classify(file: IO[bytes]) -> dict[str, Any]:
+    """Return the likeliest label of a picture and the probability of each; for `?input=1` also what the network saw."""
+    with one_at_a_time:
+        try:
+            picture = prepare(decode(file), tuple(INPUT["shape"][1:]))
+        except ValueError as error:
+            abort(422, str(error))
+        network.set_tensor(INPUT["index"], picture[np.newaxis])
+        network.invoke()
+        probabilities = network.get_tensor(OUTPUT["index"])[0].tolist()
+    label = LABELS[probabilities.index(max(probabilities))]
+    answer: dict[str, Any] = {"prediction": int(label) if label.isdecimal() else label}
+    answer["probabilities"] = {label: round(p, 4) for label, p in zip(LABELS, probabilities, strict=True)}
+    if request.args.get("input") == "1":
+        answer["input"] = (picture * 255).round().astype(int).squeeze().tolist()
+    return answer
+
+
+def decode(file: IO[bytes]) -> Image.Image:
+    """Return the picture in a file, by its content and not by its name; a large JPEG at a fraction of its size."""
+    try:
+        image = Image.open(file, formats=FORMATS)
+        image.draft(None, (DRAFT, DRAFT))
+        image.load()
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        abort(413, f"The picture may have at most {MAX_PIXELS} pixels.")
+    except UnidentifiedImageError:
+        abort(415, f"This is not a picture. Send one of {', '.join(FORMATS)}.")
+    except Exception as error:  # a damaged or hostile file makes a decoder raise whatever it likes
+        abort(422, f"The picture is damaged ({error}).")
+    return image
+
+
+@app.errorhandler(HTTPException)  # as problem+json (RFC 9457), with the error's own headers, such as Allow
+def problem(error: HTTPException) -> tuple[dict, int, dict]:
+    body = {"title": error.name, "status": error.code, "detail": error.description}
+    return body, error.code or 500, dict(error.get_headers()) | {"Content-Type": "application/problem+json"}
+
+
+if __name__ == "__main__":  # every option of Granian's can be given, and overrides these: see --help
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    serve = {"app": "__main__:app", "interface": "wsgi", "host": "0.0.0.0", "port": 5000, "workers": cpus}
+    cli(default_map=serve | {"respawn_failed_workers": True, "workers_kill_timeout": 8}, auto_envvar_prefix="GRANIAN")

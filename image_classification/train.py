@@ -1,0 +1,196 @@
+"""Train the network that reads the digits, and write it as a LiteRT file: model.tflite.
+
+A small Keras CNN learns the 60,000 training images of MNIST, each passed through the same
+preparation as an upload, and distorted anew in every epoch. 5,000 of them are kept aside, to
+calibrate the probabilities; the 10,000 test images are looked at once, at the end.
+"""
+
+import argparse
+import keras
+import math
+import numpy as np
+import tensorflow as tf
+import zipfile
+from ai_edge_litert.interpreter import Interpreter
+from keras import layers
+from pathlib import Path
+from PIL import Image
+from preprocess import prepare
+
+LABELS = list("0123456789")  # what the service answers, in the order of the outputs
+SIZE = 28  # pixels
+BATCH = 128
+VALIDATION = 5000  # images
+
+
+def prepared(images: np.ndarray) -> np.ndarray:
+    """Pass images, (n, 28, 28) uint8, through the service's preparation: (n, 28, 28, 1) float32."""
+    return np.stack([prepare(Image.fromarray(image)) for image in images])
+
+
+def warp(images: tf.Tensor) -> tf.Tensor:
+    """Rotate, shear, scale, shift and elastically distort a batch, each image differently.
+
+    (n, 28, 28, 1) float32 to the same. The elastic distortion, a smooth random field of
+    displacements, is Simard, Steinkraus and Platt's (ICDAR 2003). One bilinear lookup does all
+    of it, since every further one would blur the strokes.
+    """
+    n = tf.shape(images)[0]
+    angle, shear, scale_y, scale_x = tf.unstack(tf.random.uniform((4, n), -1.0, 1.0))
+    cos, sin = tf.cos(angle * math.radians(15)), tf.sin(angle * math.radians(15))
+    shear, scale_y, scale_x = shear * 0.2, tf.exp(scale_y * 0.15), tf.exp(scale_x * 0.15)
+    row_y = tf.stack([cos * scale_y, sin * scale_y], 1)
+    row_x = tf.stack([(shear * cos - sin) * scale_x, (shear * sin + cos) * scale_x], 1)
+    centred = tf.range(SIZE, dtype=tf.float32) - (SIZE - 1) / 2
+    grid = tf.stack(tf.meshgrid(centred, centred, indexing="ij"), -1)
+    at = tf.einsum("nij,hwj->nhwi", tf.stack([row_y, row_x], 1), grid)
+    at += tf.random.uniform((n, 1, 1, 2), -1.5, 1.5)
+    field = tf.image.resize(tf.random.normal((n, 6, 6, 2)), (SIZE, SIZE), "bicubic")
+    at += field * tf.random.uniform((n, 1, 1, 1))
+
+    wide = SIZE + 2  # a dark frame of one pixel is what lies outside
+    at = tf.clip_by_value(at + wide / 2 - 0.5, 0.0, wide - 1.001)
+    corner = tf.cast(at, tf.int32)
+    weight_y, weight_x = tf.unstack(at - tf.floor(at), axis=-1)
+    index = corner[..., 0] * wide + corner[..., 1] + tf.range(n)[:, None, None] * wide**2
+    pixels = tf.reshape(tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]]), [-1])
+    top = tf.gather(pixels, index) * (1 - weight_x) + tf.gather(pixels, index + 1) * weight_x
+    index += wide
+    bottom = tf.gather(pixels, index) * (1 - weight_x) + tf.gather(pixels, index + 1) * weight_x
+    return (top * (1 - weight_y) + bottom * weight_y)[..., None]
+
+
+def restroke(images: tf.Tensor) -> tf.Tensor:
+    """Make some of the strokes thicker, thinner, blurred, jagged, paler or noisy, as pens and
+    cameras do. (n, 28, 28, 1) float32, 0..1, to the same."""
+    n = tf.shape(images)[0]
+
+    def between(low: float, high: float) -> tf.Tensor:
+        return tf.random.uniform((n, 1, 1, 1), low, high)
+
+    def some(share: float, changed: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        return tf.where(between(0, 1) < share, changed, x)
+
+    x = images
+    dilated = tf.nn.max_pool2d(x, 3, 1, "SAME")
+    eroded = -tf.nn.max_pool2d(-x, 2, 1, "SAME")
+    x = some(0.25, x + between(0, 0.8) * (dilated - x), x)
+    x = some(0.2, x + between(0, 0.8) * (eroded - x), x)
+    x /= tf.maximum(tf.reduce_max(x, (1, 2, 3), keepdims=True), 0.2)
+    binomial = tf.constant([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]])[..., None, None] / 16
+    x = some(0.15, tf.nn.conv2d(x, binomial, 1, "SAME"), x)
+    x = some(0.2, tf.clip_by_value((x - between(0.3, 0.6)) * between(2, 6) + 0.5, 0.0, 1.0), x)
+    x = some(0.3, tf.maximum(x, 1e-6) ** tf.exp(between(-0.6, 0.6)), x)
+    x = some(0.2, x * between(0.6, 1), x)
+    x = some(0.15, x + tf.random.normal(tf.shape(x)) * between(0, 0.1), x)
+    return tf.clip_by_value(x, 0.0, 1.0)
+
+
+def build() -> keras.Model:
+    """Return the untrained network: (n, 28, 28, 1) float32, 0..1, to (n, 10) probabilities."""
+    image = x = keras.Input((SIZE, SIZE, 1))
+    for filters, stride in [(24, 1), (48, 2), (48, 1), (96, 2), (96, 1)]:
+        x = layers.Conv2D(filters, 3, stride, padding="same", use_bias=False)(x)
+        x = layers.BatchNormalization(momentum=0.95)(x)
+        x = layers.ReLU()(x)
+    x = layers.Dropout(0.4)(layers.Flatten()(x))
+    logits = layers.Dense(len(LABELS), name="logits")(x)
+    return keras.Model(image, layers.Softmax()(logits))
+
+
+def fit(model: keras.Model, images: np.ndarray, labels: np.ndarray, epochs: int) -> None:
+    """Train with AdamW on a cosine schedule, and leave the averaged weights in the model."""
+    data = tf.data.Dataset.from_tensor_slices((images, tf.one_hot(labels, len(LABELS))))
+    data = data.shuffle(len(images)).batch(BATCH, drop_remainder=True)
+    data = data.map(lambda x, y: (restroke(warp(x)), y)).prefetch(4)
+    steps = epochs * len(data)
+    warm = max(1, steps // 20)
+    rate = keras.optimizers.schedules.CosineDecay(1e-4, steps - warm, alpha=1e-3, warmup_target=2e-3, warmup_steps=warm)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=0.01, use_ema=True, ema_momentum=0.998)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=0.05)
+    model.compile(optimizer, loss, metrics=["accuracy"])
+    model.fit(data, epochs=epochs)
+    optimizer.finalize_variable_values(model.trainable_variables)
+
+
+def calibrate(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> float:
+    """Divide the logits by the temperature that makes the labels likeliest, inside the last
+    layer, and return it (Guo, Pleiss, Sun and Weinberger, ICML 2017)."""
+    layer = model.get_layer("logits")
+    logits = keras.Model(model.input, layer.output).predict(images, batch_size=500, verbose=0)
+
+    def loss(temperature: float) -> float:
+        scores = tf.nn.log_softmax(logits / temperature).numpy()
+        return -float(scores[np.arange(len(labels)), labels].mean())
+
+    best = min(np.geomspace(0.1, 10, 401), key=loss)
+    layer.set_weights([weights / best for weights in layer.get_weights()])
+    return float(best)
+
+
+def convert(model: keras.Model, path: Path) -> None:
+    """Write the LiteRT file, weights as 8-bit integers, with labels.txt packed at its end (the
+    way of TensorFlow Lite Metadata: the file is also a ZIP archive)."""
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    path.write_bytes(converter.convert())
+    with zipfile.ZipFile(path, "a") as archive:  # ZipInfo's date is always 1 January 1980
+        archive.writestr(zipfile.ZipInfo("labels.txt"), "\n".join(LABELS) + "\n")
+
+
+def served(path: Path, images: np.ndarray) -> np.ndarray:
+    """Return the probabilities, (n, 10) float32, that the LiteRT file gives, image by image."""
+    interpreter = Interpreter(str(path), num_threads=1)
+    run = interpreter.get_signature_runner()
+    (name,) = run.get_input_details()
+    return np.concatenate([next(iter(run(**{name: image[None]}).values())) for image in images])
+
+
+def report(title: str, probabilities: np.ndarray, labels: np.ndarray) -> None:
+    """Print the accuracy, and what a probability is worth."""
+    right = probabilities.argmax(1) == labels
+    sure = probabilities.max(1)
+    bins = np.minimum((sure * 15).astype(int), 14)  # expected calibration error, 15 bins
+    gaps = [abs((right[bins == b] - sure[bins == b]).sum()) for b in range(15)]
+    print(f"{title}: {right.mean():.2%} of {len(labels)} right, ", end="")
+    print(f"expected calibration error {sum(gaps) / len(labels):.2%}, ", end="")
+    print(f"{(sure >= 0.9).mean():.2%} answered with 0.9 or more, ", end="")
+    print(f"{right[sure >= 0.9].mean():.2%} of those right")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", metavar="FILE.npz", help="MNIST (Keras would download it)")
+    parser.add_argument("--epochs", type=int, default=40, metavar="N")
+    parser.add_argument("--limit", type=int, metavar="N", help="use the first N images only")
+    parser.add_argument("--output", type=Path, default=Path("model.tflite"), metavar="FILE")
+    args = parser.parse_args()
+    keras.utils.set_random_seed(1)
+    if args.data:
+        with np.load(args.data) as arrays:
+            x_train, y_train, x_test, y_test = (arrays[name] for name in ("x_train", "y_train", "x_test", "y_test"))
+    else:
+        (x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()
+    print(f"Preparing {len(x_train[: args.limit]) + len(x_test)} images as the service would …")
+    x_train, y_train = prepared(x_train[: args.limit]), y_train[: args.limit]
+
+    order = np.random.default_rng(1).permutation(len(x_train))
+    held_out = min(VALIDATION, len(order) // 5)
+    validation, training = order[:held_out], order[held_out:]
+    model = build()
+    model.summary()
+    fit(model, x_train[training], y_train[training], args.epochs)
+    temperature = calibrate(model, x_train[validation], y_train[validation])
+    convert(model, args.output)
+    print(f"{args.output}: {args.output.stat().st_size / 1000:.0f} kB, {temperature=:.2f}")
+
+    report("Validation", served(args.output, x_train[validation]), y_train[validation])
+    probabilities = served(args.output, prepared(x_test))
+    report("Test", probabilities, y_test)
+    print("Test images by label (row) and answer (column):")
+    print(tf.math.confusion_matrix(y_test, probabilities.argmax(1)).numpy())
+
+
+if __name__ == "__main__":
+    main()

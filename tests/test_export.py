@@ -1,0 +1,332 @@
+"""Which scikit-learn models simple_ml serves, and which it refuses: the promise that one edits train.py alone.
+
+Each is fitted, exported, and served by the unchanged app.py over HTTP; its answers must be scikit-learn's.
+"""
+
+import contextlib
+import json
+import numpy as np
+import os
+import pandas as pd
+import pytest
+import requests
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from conftest import ROOT, assert_problem, free_port, wait_until_healthy
+from pathlib import Path
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import make_column_transformer
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+    StackingClassifier,
+    VotingClassifier,
+)
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression, Perceptron, Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    OneHotEncoder,
+    OrdinalEncoder,
+    PolynomialFeatures,
+    SplineTransformer,
+    StandardScaler,
+)
+from sklearn.svm import SVC, LinearSVC
+from typing import Any
+
+sys.path.insert(0, str(ROOT / "simple_ml"))
+from export import export
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # scikit-learn's own, of models that we only want to see converted
+
+rng = np.random.default_rng(0)
+iris, diabetes = load_iris(as_frame=True), load_diabetes(as_frame=True)
+AWKWARD = iris.data  # sepal length (cm), ...
+FLOWERS = iris.data.set_axis(["f1", "f2", "f3", "f4"], axis="columns")
+SPECIES = pd.Series(iris.target_names[iris.target])
+HOLES = FLOWERS.mask(rng.random(FLOWERS.shape) < 0.1)
+PATIENTS, PROGRESS = diabetes.data, diabetes.target
+PEOPLE = pd.DataFrame(
+    {
+        "city": rng.choice(["Rome", "Vienna", "Zürich"], 400),
+        "age": rng.integers(18, 80, 400),
+        "income": rng.normal(30000, 9000, 400).round(2),
+        "member": rng.random(400) < 0.5,
+    }
+)
+BUYS = pd.Series(np.where((PEOPLE.age > 40) & (PEOPLE.city != "Rome") | PEOPLE.member, "yes", "no"))
+GAPS = PEOPLE.assign(city=PEOPLE.city.mask(PEOPLE.age % 7 == 0), income=PEOPLE.income.mask(PEOPLE.age % 5 == 0))
+AGES = PEOPLE[["age"]].astype("Int64").mask(PEOPLE[["age"]] % 9 == 0)
+WORDS = ["schön", "gut", "good", "bad", "awful", "Film", "movie", "a", "don't", "ok!", "café", "42", "(great)"]
+REVIEWS = pd.DataFrame({"review": [" ".join(rng.choice(WORDS, rng.integers(0, 9))) for _ in range(200)]})
+LIKED = pd.Series(np.where(REVIEWS.review.str.contains("good|great"), "pos", "neg"))
+
+
+def people(encoder: Any) -> Any:
+    """A text column encoded, two numeric ones scaled, a yes/no one as it is."""
+    numeric = make_pipeline(SimpleImputer(), StandardScaler())
+    columns = make_column_transformer((encoder, ["city"]), (numeric, ["age", "income"]), remainder="passthrough")
+    return make_pipeline(columns, LogisticRegression())
+
+
+def scaled(model: Any) -> Any:
+    return make_pipeline(StandardScaler(), model)
+
+
+SERVED: dict[str, tuple[Any, pd.DataFrame, Any]] = {
+    "logistic regression": (LogisticRegression(max_iter=1000), FLOWERS, SPECIES),
+    "scaled": (scaled(LogisticRegression()), FLOWERS, SPECIES),
+    "awkward names": (scaled(LogisticRegression()), AWKWARD, SPECIES),
+    "awkward names, chosen by name": (
+        make_pipeline(make_column_transformer((StandardScaler(), list(AWKWARD.columns[2:]))), LogisticRegression()),
+        AWKWARD,
+        SPECIES,
+    ),
+    "names that mean something to others": (
+        scaled(LogisticRegression()),
+        FLOWERS.set_axis(["label", "probabilities", "a/b~c", "q\"uo'te"], axis="columns"),
+        SPECIES,
+    ),
+    "text category, unknown ones refused": (people(OneHotEncoder()), PEOPLE, BUYS),
+    "text category, unknown ones ignored": (people(OneHotEncoder(handle_unknown="ignore")), PEOPLE, BUYS),
+    "text category, missing ones known": (people(OneHotEncoder()), GAPS, BUYS),
+    "text category, missing ones imputed": (
+        people(make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder())),
+        GAPS,
+        BUYS,
+    ),
+    "pandas category": (people(OneHotEncoder()), PEOPLE.astype({"city": "category"}), BUYS),
+    "ordinal": (people(OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)), PEOPLE, BUYS),
+    "whole numbers as categories": (
+        make_pipeline(OneHotEncoder(), LogisticRegression()),
+        PEOPLE[["age", "member"]].assign(age=PEOPLE.age // 10),
+        BUYS,
+    ),
+    "imputer": (make_pipeline(SimpleImputer(), LogisticRegression(max_iter=1000)), HOLES, SPECIES),
+    "imputer on whole numbers": (make_pipeline(SimpleImputer(), LogisticRegression()), AGES, BUYS),
+    "whole numbers and yes/no": (scaled(LogisticRegression()), PEOPLE[["age", "member"]], BUYS),
+    "linear regression": (LinearRegression(), PATIENTS, PROGRESS),
+    "polynomial ridge": (make_pipeline(PolynomialFeatures(2), Ridge(0.1)), PATIENTS, PROGRESS),
+    "forest of regressors": (RandomForestRegressor(random_state=0), PATIENTS, PROGRESS),
+    "hist gradient boosting, regressor": (
+        HistGradientBoostingRegressor(max_iter=30, random_state=0),
+        PATIENTS,
+        PROGRESS,
+    ),
+    "hist gradient boosting, nulls": (HistGradientBoostingClassifier(max_iter=10, random_state=0), HOLES, SPECIES),
+    "gradient boosting": (GradientBoostingClassifier(n_estimators=30, random_state=0), FLOWERS, SPECIES),
+    "forest": (RandomForestClassifier(random_state=0), FLOWERS, SPECIES),
+    "extra trees": (ExtraTreesClassifier(random_state=0), FLOWERS, SPECIES),
+    "SVC": (scaled(SVC()), FLOWERS, SPECIES),
+    "SVC with probabilities": (scaled(SVC(probability=True, random_state=0)), FLOWERS, SPECIES),
+    "linear SVC": (scaled(LinearSVC()), FLOWERS, SPECIES),
+    "perceptron": (Perceptron(), FLOWERS, SPECIES),
+    "neighbours": (scaled(KNeighborsClassifier()), FLOWERS, SPECIES),
+    "neural network": (scaled(MLPClassifier(random_state=0)), FLOWERS, SPECIES),
+    "naive Bayes": (GaussianNB(), FLOWERS, SPECIES),
+    "calibrated": (scaled(CalibratedClassifierCV(LinearSVC())), FLOWERS, SPECIES),
+    "voting": (
+        VotingClassifier([("a", scaled(LogisticRegression())), ("b", GaussianNB())], voting="soft"),
+        FLOWERS,
+        SPECIES,
+    ),
+    "stacked": (StackingClassifier([("a", scaled(LogisticRegression())), ("b", GaussianNB())]), FLOWERS, SPECIES),
+    "grid search": (GridSearchCV(scaled(LogisticRegression()), {"logisticregression__C": [0.1, 1]}), FLOWERS, SPECIES),
+    "words of a text": (
+        make_pipeline(make_column_transformer((TfidfVectorizer(), "review")), LogisticRegression()),
+        REVIEWS,
+        LIKED,
+    ),
+    "classes are whole numbers": (scaled(LogisticRegression()), FLOWERS, iris.target * 5 + 3),
+    "classes are yes and no": (scaled(LogisticRegression()), FLOWERS, iris.target == 1),
+}
+
+REFUSED: dict[str, tuple[Any, pd.DataFrame, Any, str]] = {  # and what the sentence must name
+    "a function of one's own": (
+        make_pipeline(FunctionTransformer(np.log1p), LogisticRegression()),
+        FLOWERS,
+        SPECIES,
+        "FunctionTransformer",  # Python code, which ONNX cannot hold
+    ),
+    "no converter": (make_pipeline(SplineTransformer(), LogisticRegression()), FLOWERS, SPECIES, "SplineTransformer"),
+    "no converter, in a branch": (
+        make_pipeline(make_column_transformer((SplineTransformer(), ["f1"])), LogisticRegression(max_iter=1000)),
+        FLOWERS,
+        SPECIES,
+        "SplineTransformer",
+    ),
+    "rare categories as one": (
+        people(OneHotEncoder(min_frequency=140, handle_unknown="infrequent_if_exist")),
+        PEOPLE,
+        BUYS,
+        "OneHotEncoder",  # skl2onnx knows OneHotEncoder, but not this setting
+    ),
+    "characters of a text": (
+        make_pipeline(make_column_transformer((TfidfVectorizer(analyzer="char_wb"), "review")), LogisticRegression()),
+        REVIEWS,
+        LIKED,
+        "TfidfVectorizer",
+    ),
+    "forest with nulls": (
+        RandomForestClassifier(random_state=0),
+        HOLES,
+        SPECIES,
+        "RandomForestClassifier",  # skl2onnx converts it, but sends every null to the right
+    ),
+    "distance-weighted neighbours": (
+        KNeighborsClassifier(weights="distance"),
+        FLOWERS,
+        SPECIES,
+        "KNeighborsClassifier",  # in float32 a row is at no distance of 0 from itself
+    ),
+    "a linear SVC in a pipeline in another": (
+        CalibratedClassifierCV(scaled(LinearSVC())),
+        FLOWERS,
+        SPECIES,
+        "LinearSVC",  # skl2onnx trips over an option of its own; the other way round it converts it
+    ),
+    "two targets": (LinearRegression(), PATIENTS, pd.DataFrame({"a": PROGRESS, "b": PROGRESS}), "LinearRegression"),
+    "dates": (
+        make_pipeline(make_column_transformer((OneHotEncoder(), ["day"])), LogisticRegression()),
+        pd.DataFrame({"day": pd.date_range("2024-01-01", periods=150)}),
+        SPECIES,
+        "the column day",
+    ),
+}
+
+
+@contextlib.contextmanager
+def serve(model: Any, X: pd.DataFrame, folder: Path) -> Iterator[str]:
+    """Export a fitted model, start a copy of app.py beside it, and yield the address that predicts."""
+    export(model, X, folder / "model.onnx")
+    shutil.copy(ROOT / "simple_ml" / "app.py", folder)
+    shutil.copytree(ROOT / "simple_ml" / "templates", folder / "templates")
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    environment = os.environ | {"GRANIAN_PORT": str(port), "GRANIAN_WORKERS": "1"}
+    server = subprocess.Popen([sys.executable, "app.py"], cwd=folder, env=environment, stdin=subprocess.DEVNULL)
+    try:
+        wait_until_healthy(address, lambda: server.poll() is None)
+        yield f"{address}/predict"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def as_sent(rows: pd.DataFrame) -> list[dict]:
+    """Rows as a client sends them: what is missing is null."""
+    return rows.astype(object).where(rows.notna(), None).to_dict("records")
+
+
+def assert_same(answers: list[dict], model: Any, rows: pd.DataFrame) -> None:
+    """Check that answers are what scikit-learn predicts for rows."""
+    want = model.predict(rows).tolist()
+    if not hasattr(model, "classes_"):
+        assert [answer["prediction"] for answer in answers] == pytest.approx(want, rel=1e-3)
+        return
+    assert [answer["prediction"] for answer in answers] == want
+    if not hasattr(model, "predict_proba"):
+        assert all(answer.keys() == {"prediction"} for answer in answers)
+        return
+    got = [list(answer["probabilities"].values()) for answer in answers]
+    assert np.array(got) == pytest.approx(model.predict_proba(rows), abs=1e-4)
+    names = [value if isinstance(value, str) else json.dumps(value) for value in model.classes_.tolist()]
+    assert list(answers[0]["probabilities"]) == names
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_served(name: str, tmp_path: Path) -> None:
+    """app.py gives scikit-learn's predictions, for one row and for many, nulls among them."""
+    model, X, y = SERVED[name]
+    rows = X.iloc[::5]
+    with serve(model.fit(X, y), X, tmp_path) as predict:
+        answers = requests.post(predict, json=as_sent(rows)).json()
+        assert len(answers) == len(rows)
+        assert_same(answers, model, rows)
+        assert requests.post(predict, json=as_sent(rows)[0]).json() == answers[0]
+        assert_problem(requests.post(predict, json={}), 422)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name: str, tmp_path: Path) -> None:
+    """export.py says in one sentence which step it is, and writes nothing."""
+    model, X, y, culprit = REFUSED[name]
+    with pytest.raises(SystemExit) as refusal:
+        export(model.fit(X, y), X, tmp_path / "model.onnx")
+    sentence = str(refusal.value)
+    assert culprit in sentence
+    assert sentence.startswith("This model cannot be served: ")
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    assert len(sentence) < 400
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_refused_by_train_py(tmp_path: Path) -> None:
+    """Run as people run it, the sentence is all that train.py ends with."""
+    shutil.copy(ROOT / "simple_ml" / "export.py", tmp_path)
+    train = (ROOT / "simple_ml" / "train.py").read_text()
+    spline = train.replace("StandardScaler()", "SplineTransformer()").replace("StandardScaler", "SplineTransformer")
+    (tmp_path / "train.py").write_text(spline)
+    run = subprocess.run([sys.executable, "train.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert run.stderr.startswith("This model cannot be served: skl2onnx cannot convert its step SplineTransformer (")
+    assert run.stderr.count("\n") == 1
+
+
+def test_train_writes_the_same_file_twice(tmp_path: Path) -> None:
+    files = []
+    for name in ("train.py", "export.py"):
+        shutil.copy(ROOT / "simple_ml" / name, tmp_path)
+    for _ in range(2):
+        subprocess.run([sys.executable, "train.py"], cwd=tmp_path, check=True)
+        files.append((tmp_path / "model.onnx").read_bytes())
+    assert files[0] == files[1]
+
+
+def test_what_app_py_accepts_of_a_column_follows_from_the_model(tmp_path: Path) -> None:
+    """A category that the model refuses is a 422 that lists the known ones; nulls pass where there were nulls."""
+    model = people(OneHotEncoder()).fit(PEOPLE, BUYS)
+    row = as_sent(PEOPLE)[0]
+    bad = row | {"city": "Atlantis", "age": 30.5, "income": None, "member": 1}
+    with serve(model, PEOPLE, tmp_path) as predict:
+        errors = assert_problem(requests.post(predict, json=[row, bad]), 422)["errors"]
+        assert {error["pointer"] for error in errors} == {f"#/1/{name}" for name in PEOPLE}
+        assert "'Rome', 'Vienna' or 'Zürich'" in errors[0]["detail"]
+
+
+def test_numbers_as_categories(tmp_path: Path) -> None:
+    X, y = SERVED["whole numbers as categories"][1:]
+    model = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(X, y)
+    with serve(model, X, tmp_path) as predict:
+        errors = assert_problem(requests.post(predict, json={"age": 99, "member": True}), 422)["errors"]
+        assert [error["pointer"] for error in errors] == ["#/age"]
+
+
+def test_unknown_categories_where_the_model_ignores_them(tmp_path: Path) -> None:
+    model = people(OneHotEncoder(handle_unknown="ignore")).fit(PEOPLE, BUYS)
+    rows = PEOPLE.head(20).assign(city="Atlantis")
+    with serve(model, PEOPLE, tmp_path) as predict:
+        assert_same(requests.post(predict, json=as_sent(rows)).json(), model, rows)
+
+
+def test_words_that_training_did_not_see(tmp_path: Path) -> None:
+    """The words of a text are found as scikit-learn finds them: case, accents, punctuation, other scripts."""
+    model, X, y = SERVED["words of a text"]
+    texts = ["", "GOOD  Film!", "ÉCOLE, Café & CAFÉ", "not_good good-ish (good)", "日本 good", "a b\tc\nbad", "SCHÖN"]
+    rows = pd.DataFrame({"review": texts})
+    with serve(model.fit(X, y), X, tmp_path) as predict:
+        assert_same(requests.post(predict, json=as_sent(rows)).json(), model, rows)

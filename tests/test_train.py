@@ -1,0 +1,53 @@
+"""image_classification's train.py, run for real on little data; what it writes is served."""
+
+import numpy as np
+import pytest
+import requests
+import shutil
+import subprocess
+from conftest import ROOT, process
+from PIL import Image, ImageDraw, ImageFont
+
+PYTHON = ROOT / ".venv" / "image_classification-train" / "bin" / "python"
+
+
+@pytest.fixture(scope="module")
+def printed_digits(tmp_path_factory):
+    """A file like Keras's mnist.npz, with digits of a printed font: 28x28, uint8, light on dark."""
+    random = np.random.default_rng(0)
+
+    def images(count: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = random.integers(0, 10, count).astype(np.uint8)
+        pictures = []
+        for label in labels:
+            picture = Image.new("L", (28, 28))
+            font = ImageFont.load_default(size=int(random.integers(16, 24)))
+            ImageDraw.Draw(picture).text((14, 14), str(label), fill=255, font=font, anchor="mm")
+            pictures.append(np.asarray(picture.rotate(random.uniform(-8, 8))))
+        return np.stack(pictures), labels
+
+    file = tmp_path_factory.mktemp("data") / "printed.npz"
+    (x_train, y_train), (x_test, y_test) = images(1000), images(100)
+    np.savez(file, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    return file
+
+
+def test_help():
+    answer = subprocess.run(
+        [PYTHON, "train.py", "--help"], cwd=ROOT / "image_classification", capture_output=True, text=True
+    )
+    assert answer.returncode == 0
+    assert "--data" in answer.stdout
+
+
+def test_what_it_trains_is_served(printed_digits, tmp_path):
+    folder = tmp_path / "image_classification"
+    shutil.copytree(ROOT / "image_classification", folder, ignore=shutil.ignore_patterns("model.tflite", "__pycache__"))
+    command = [PYTHON, "train.py", "--data", printed_digits, "--epochs", "2", "--limit", "800"]
+    answer = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    assert "Test: " in answer.stdout
+    with process("image_classification", folder) as (url, _):
+        sample = (folder / "samples" / "seven.png").read_bytes()
+        served = requests.post(f"{url}/predict", files={"file": sample}, timeout=10).json()
+        assert list(served["probabilities"]) == list("0123456789")
