@@ -1,5 +1,6 @@
 """Write a fitted scikit-learn model as ONNX, with what app.py must know of it: its features and its classes."""
 
+import contextlib
 import copy
 import json
 import numpy as np
@@ -47,8 +48,8 @@ def export(model: Any, X: pd.DataFrame, path: str | Path) -> None:
 
     X is the data that the model was fitted on. Each column becomes an input of the ONNX graph, of shape (rows, 1):
     text as string, all else as float32. What the graph cannot say goes into the file's metadata_props as JSON:
-    `features` (a list of name, type, nullable, categories or null, an example), `classes` (null for a regressor), `probabilities`
-    (whether there are any), `null` (what stands for a missing text).
+    `features` (a list of name, type, nullable, categories or null, an example), `classes` (none for a regressor) and
+    `labels` (what the graph calls them), `probabilities` (whether there are any), `null` (it stands for missing text).
 
     A model that cannot be served, or not exactly, ends the program with one sentence (SystemExit).
     """
@@ -72,6 +73,8 @@ def check(model: Any, X: pd.DataFrame) -> None:
         raise Refusal("X must be a pandas DataFrame, since its column names become the names of the features")
     if len({str(name) for name in X}) < X.shape[1]:
         raise Refusal("two columns of X have the same name")
+    if "" in X:
+        raise Refusal("a column of X has no name")
     if not (is_classifier(model) or is_regressor(model)):
         raise Refusal(f"{type(model).__name__} is neither a classifier nor a regressor")
     if model.predict(X.head(1)).ndim > 1:
@@ -99,7 +102,7 @@ def describe(model: Any, X: pd.DataFrame) -> tuple[list[dict], list[pd.DataFrame
         if values == [False, True]:
             continue  # there is no other
         probe = X.head(1).copy()
-        probe[name] = {"text": UNSEEN, "boolean": not values[0]}.get(TYPES[kind]) or values[-1] + 1
+        probe[name] = UNSEEN if kind == "string" else not values[0] if kind == "boolean" else values[-1] + 1
         try:
             model.predict(probe)
             probes.append(probe)
@@ -124,14 +127,16 @@ def convert(model: Any, features: list[dict]) -> bytes:
             options=dict(options(step) for step in steps),
         )
     except Exception as error:
-        reason = " ".join(str(error).split()).split(". ")[0][:200]
+        reason = " ".join(str(error).split()).split(". ")[0][:200].rstrip(".")
         raise Refusal(
             f"skl2onnx cannot convert its step {culprit(error) or type(model).__name__} ({reason}), "
             "so use another in its place, or do its work before X is made"
         ) from error
+    classes = model.classes_.tolist() if is_classifier(model) else []
     about = {
         "features": features,
-        "classes": model.classes_.tolist() if is_classifier(model) else None,
+        "classes": classes,
+        "labels": [value if isinstance(value, str) else int(value) for value in classes],
         "probabilities": hasattr(model, "predict_proba"),
         "null": NULL,
     }
@@ -200,28 +205,25 @@ def run(onnx: bytes, features: list[dict], rows: pd.DataFrame) -> list[np.ndarra
 
 def compare(model: Any, onnx: bytes, features: list[dict], rows: pd.DataFrame, agree: float) -> str:
     """Compare ONNX's answers with scikit-learn's: at least the share `agree` must be the same. Raises Refusal."""
-    want = model.predict(rows)
-    try:
+    want, share, change = model.predict(rows), 0.0, 0.0
+    with contextlib.suppress(Exception):  # ONNX Runtime raises a dozen unrelated types: then no answer is the same
         got, *scores = run(onnx, features, rows)
         if is_classifier(model):
             same, difference = got == want.astype(got.dtype), "no probabilities"
             if hasattr(model, "predict_proba"):
                 distance = np.abs(scores[0] - model.predict_proba(rows))
-                same &= distance.mean() <= PROBABILITY
-                difference = f"largest difference in a probability {distance.max():.1g}"
+                change, difference = distance.mean(), f"largest difference in a probability {distance.max():.1g}"
         else:
             same = np.isclose(got.ravel(), want, rtol=RELATIVE, atol=RELATIVE * want.std())
             difference = f"largest difference {np.abs(got.ravel() - want).max():.1g}"
         share = same.mean()
-    except Exception:  # ONNX Runtime raises a dozen unrelated types
-        share = 0.0
-    if share < agree:
-        step = first_wrong(model, features, rows)
-        raise Refusal(
-            f"in ONNX only {share:.1%} of {len(rows)} predictions stay the same, because of its step {step}, "
-            "so use another in its place, or do its work before X is made"
-        )
-    return f"{share:.1%} of {len(rows)} predictions as scikit-learn's, {difference}"
+    if share >= agree and change <= PROBABILITY:
+        return f"{share:.1%} of {len(rows)} predictions as scikit-learn's, {difference}"
+    moved = f" and its probabilities change by {change:.1g} on average" if change > PROBABILITY else ""
+    raise Refusal(
+        f"in ONNX only {share:.1%} of its {len(rows)} predictions stay the same{moved}, because of its step "
+        f"{first_wrong(model, features, rows)}, so use another in its place, or do its work before X is made"
+    )
 
 
 def first_wrong(model: Any, features: list[dict], rows: pd.DataFrame) -> str:

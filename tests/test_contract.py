@@ -11,7 +11,7 @@ from conftest import EXAMPLES, ROOT, assert_problem, process
 from pathlib import Path
 from urllib.parse import urlsplit
 
-LIMITS = {"passing_arguments": 4096, "simple_ml": 16_000_000, "image_classification": 32 * 2**20}  # bytes
+LIMITS = {"passing_arguments": 4096, "simple_ml": 8_000_000, "image_classification": 32 * 2**20}  # bytes
 
 
 @pytest.fixture(params=EXAMPLES)

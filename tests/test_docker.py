@@ -24,8 +24,11 @@ def test_a_copy_of_the_folder_builds_with_the_legacy_builder(example, tmp_path):
     shutil.copytree(ROOT / example, tmp_path / example)
     environment = os.environ | {"DOCKER_BUILDKIT": "0"}
     docker("build", "--tag", f"{EXAMPLES[example]}:legacy", tmp_path / example, env=environment)
-    with container(f"{EXAMPLES[example]}:legacy") as (url, _):
-        assert requests.get(url, timeout=10).ok
+    try:
+        with container(f"{EXAMPLES[example]}:legacy") as (url, _):
+            assert requests.get(url, timeout=10).ok
+    finally:
+        docker("rmi", f"{EXAMPLES[example]}:legacy")
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -1,11 +1,13 @@
 """image_classification's train.py, run for real on little data; what it writes is served."""
 
 import numpy as np
+import os
 import pytest
 import requests
 import shutil
 import subprocess
-from conftest import ROOT, process
+from conftest import ROOT, docker, process
+from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 PYTHON = ROOT / ".venv" / "image_classification-train" / "bin" / "python"
@@ -40,14 +42,36 @@ def test_help():
     assert "--data" in answer.stdout
 
 
-def test_what_it_trains_is_served(printed_digits, tmp_path):
-    folder = tmp_path / "image_classification"
-    shutil.copytree(ROOT / "image_classification", folder, ignore=shutil.ignore_patterns("model.tflite", "__pycache__"))
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A copy of the example without a model."""
+    copy = tmp_path / "image_classification"
+    shutil.copytree(ROOT / "image_classification", copy, ignore=shutil.ignore_patterns("model.tflite", "__pycache__"))
+    return copy
+
+
+def assert_served(folder: Path) -> None:
+    with process("image_classification", folder) as (url, _):
+        sample = (folder / "samples" / "seven.png").read_bytes()
+        answer = requests.post(f"{url}/predict", files={"file": sample}, timeout=10).json()
+        assert list(answer["probabilities"]) == list("0123456789")
+
+
+def test_what_it_trains_is_served(printed_digits, folder):
     command = [PYTHON, "train.py", "--data", printed_digits, "--epochs", "2", "--limit", "800"]
     answer = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
     assert "Test: " in answer.stdout
-    with process("image_classification", folder) as (url, _):
-        sample = (folder / "samples" / "seven.png").read_bytes()
-        served = requests.post(f"{url}/predict", files={"file": sample}, timeout=10).json()
-        assert list(served["probabilities"]) == list("0123456789")
+    assert_served(folder)
+
+
+@pytest.mark.docker
+def test_what_a_container_trains_is_served(printed_digits, folder):
+    """As the README says it, but with other data: the container writes the model into the folder, as the user."""
+    shutil.copy(printed_digits, folder / "mnist.npz")
+    docker("build", "--tag", "imageclassification-train", "--file", folder / "Dockerfile.train", folder)
+    user = ["--user", f"{os.getuid()}:{os.getgid()}", "--volume", f"{folder}:/train"]
+    training = ["imageclassification-train", "train.py", "--data", "mnist.npz", "--epochs", "1", "--limit", "800"]
+    assert "Test: " in docker("run", "--rm", *user, *training)
+    assert (folder / "model.tflite").stat().st_uid == os.getuid()
+    assert_served(folder)
