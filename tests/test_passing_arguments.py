@@ -22,7 +22,8 @@ def url(start, place) -> str:
         ("1e3", "1000000.0"),
         ("1e-200", "0.0"),
         ("9007199254740993", str(9007199254740993**2)),  # no float holds this one
-        ("9" * 1000, str((10**1000 - 1) ** 2)),
+        ("9" * 154, str((10**154 - 1) ** 2)),
+        ("-1e154", "1e+308"),
     ],
 )
 def test_square(url, body, square):
@@ -53,11 +54,11 @@ def test_whatever_the_content_type(url, content_type):
         ('"5"', 422, "one JSON number"),
         ("[5]", 422, "one JSON number"),
         ('{"number": 5}', 422, "one JSON number"),
-        ("1e999", 422, "too large"),
-        ("1e200", 422, "too large"),
-        ("1" * 1001, 422, "at most 1000 digits"),
-        ("-" + "1" * 1001, 422, "at most 1000 digits"),
-        ("9" * 4095, 422, "at most 1000 digits"),
+        ("1e999", 422, "between -1e+154 and 1e+154"),
+        ("1.01e154", 422, "between"),
+        ("1" * 156, 422, "between"),
+        ("-" + "1" * 156, 422, "between"),
+        ("9" * 4095, 422, "between"),
         ("9" * 5000, 413, "smaller than 4096 bytes"),
     ],
 )
