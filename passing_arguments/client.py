@@ -1,0 +1,58 @@
+"""Send a number to the service, and print its square: `python3 client.py 5`. Needs requests: `pip install requests`.
+
+In Python: `from client import predict`, and `predict(5)` is 25.
+"""
+
+import argparse
+import requests
+import sys
+import time
+from typing import Any
+from urllib.parse import unquote
+
+URL = "http://localhost:5000/predict"
+START_SECONDS = 10  # how long to try again while nothing listens: the container may be starting
+ANSWER_SECONDS = 30
+
+
+def predict(number: int | float | str, url: str = URL) -> int | float:
+    """Return the square of a number, or of a text that is one."""
+    return post(url, data=str(number).encode(errors="replace"), headers={"Content-Type": "application/json"})
+
+
+def post(url: str, **body: Any) -> Any:
+    """Return a service's answer; raise a requests.RequestException that says in a sentence why there is none."""
+    give_up = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            answer = requests.post(url, timeout=ANSWER_SECONDS, **body)
+            break
+        except requests.Timeout as error:
+            raise requests.Timeout(f"{url} did not answer within {ANSWER_SECONDS} seconds.") from error
+        except requests.ConnectionError as error:  # refused; or reset, as Docker does until the app listens
+            if time.monotonic() > give_up:
+                raise requests.ConnectionError(f"{url} does not answer. Is the service running there?") from error
+            time.sleep(0.5)
+    kind = answer.headers.get("Content-Type")
+    if answer.ok and kind == "application/json":
+        return answer.json()
+    if kind != "application/problem+json":
+        raise requests.HTTPError(f"{url} answered {answer.status_code} {answer.reason}. Is this the service's address?")
+    problem = answer.json()  # RFC 9457
+    errors = [f"{unquote(each['pointer']).removeprefix('#/')}: {each['detail']}" for each in problem.get("errors", [])]
+    raise requests.HTTPError(" ".join([problem["detail"], "; ".join(errors)]).strip(), response=answer)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Print the square of a number.")
+    parser.add_argument("number", help="such as 5 or 2.5")
+    parser.add_argument("--url", default=URL, help="where the service is (%(default)s)")
+    arguments = parser.parse_args()
+    try:
+        print(predict(arguments.number, arguments.url))
+    except requests.RequestException as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,354 @@
+"""Every client.py, as a command and as a library, against the real servers."""
+
+import contextlib
+import os
+import pytest
+import re
+import socket
+import subprocess
+import sys
+import time
+from conftest import ROOT, docker, free_port
+from pathlib import Path
+
+CLIENTS = {"passing_arguments": ["5"], "simple_ml": ["4", "5", "10"], "image_classification": ["samples/seven.png"]}
+PRINTED = {"passing_arguments": "25\n", "simple_ml": "virginica\n"}
+SEVEN = r"samples/seven\.png: 7 \(\d\d\.\d %\)\n|samples/seven\.png: 7 \(100\.0 %\)\n"
+
+
+def command(example: str, *arguments: str | Path) -> subprocess.Popen:
+    """Start `python3 client.py` in an example's folder."""
+    return subprocess.Popen(
+        [sys.executable, "client.py", *arguments],
+        cwd=ROOT / example,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+    )
+
+
+def finish(client: subprocess.Popen) -> tuple[int, str, str]:
+    """Return exit code, stdout and stderr."""
+    printed, said = client.communicate(timeout=60)
+    assert "Traceback" not in said, said
+    return client.returncode, printed, said
+
+
+def run(example: str, *arguments: str | Path) -> tuple[int, str, str]:
+    return finish(command(example, *arguments))
+
+
+def as_library(example: str, code: str, *arguments: str) -> str:
+    """Run Python code in an example's folder, and return what it prints."""
+    answer = subprocess.run(
+        [sys.executable, "-B", "-c", code, *arguments], cwd=ROOT / example, capture_output=True, text=True, timeout=60
+    )
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
+
+
+def assert_good(example: str, result: tuple[int, str, str]) -> None:
+    code, printed, said = result
+    assert (code, said) == (0, "")
+    assert re.fullmatch(SEVEN, printed) if example == "image_classification" else printed == PRINTED[example]
+
+
+@pytest.fixture
+def urls(start, place) -> dict[str, str]:
+    return {example: start(example, place) + "/predict" for example in CLIENTS}
+
+
+@pytest.fixture
+def url(request, start) -> str:
+    """The address of the example that a test is named after."""
+    example = next(example for example in CLIENTS if example in request.node.name)
+    return start(example, "process") + "/predict"
+
+
+@pytest.mark.parametrize("example", CLIENTS)
+def test_good(example, urls):
+    assert_good(example, run(example, *CLIENTS[example], "--url", urls[example]))
+
+
+@pytest.mark.parametrize("example", CLIENTS)
+def test_help(example):
+    code, printed, _ = run(example, "--help")
+    assert code == 0
+    assert "--url" in printed
+    assert "http://localhost:5000/predict" in printed
+
+
+@pytest.mark.parametrize("example", CLIENTS)
+def test_nothing_to_send(example):
+    code, printed, said = run(example)
+    assert (code, printed) == (2, "")
+    assert said.startswith("usage: client.py")
+
+
+# passing_arguments
+
+
+@pytest.mark.parametrize(
+    ("number", "square"),
+    [
+        ("-3", "9"),
+        ("2.5", "6.25"),
+        ("5.0", "25.0"),
+        ("1e3", "1000000.0"),
+        ("9" * 154, str((10**154 - 1) ** 2)),  # no float holds this one
+    ],
+)
+def test_passing_arguments(number, square, url):
+    assert run("passing_arguments", number, "--url", url) == (0, f"{square}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        ("five", "The body is not JSON .* Send one number, such as 5 or 2.5."),
+        ("", "The body is not JSON .* Send one number, such as 5 or 2.5."),
+        ("NaN", ".*NaN is not a JSON number.*"),
+        ("[5]", "The body must be one JSON number.*"),
+        ("1e999", "The number must lie between .*"),
+        ("fünf", "The body is not JSON.*"),
+        ("\udcff", "The body is not JSON.*"),  # as Python reads a byte that is not UTF-8
+    ],
+)
+def test_passing_arguments_bad(number, says, url):
+    code, printed, said = run("passing_arguments", number, "--url", url)
+    assert (code, printed) == (1, "")
+    assert re.fullmatch(says + "\n", said)
+
+
+def test_passing_arguments_as_a_library(url):
+    code = "import sys; from client import predict; print(predict(5, sys.argv[1]) + predict(0.5, url=sys.argv[1]))"
+    assert as_library("passing_arguments", code, url) == "25.25\n"
+    code = "import sys; from client import predict; print(predict(10**153 + 1, sys.argv[1]) == (10**153 + 1) ** 2)"
+    assert as_library("passing_arguments", code, url) == "True\n"
+
+
+# simple_ml
+
+
+@pytest.mark.parametrize(
+    ("arguments", "species"),
+    [
+        (["5.1", "3.5", "1.4"], "setosa"),
+        (["f3=6", "f1=6.3", "f2=3.3"], "virginica"),
+        (["6.3", "3.3", "f3=6"], "virginica"),
+    ],
+)
+def test_simple_ml(arguments, species, url):
+    assert run("simple_ml", *arguments, "--url", url) == (0, f"{species}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["four", "5"], r"[^\n]*\. f1: [^\n]*number; f3: [^\n]*[Rr]equired\n"),
+        (["4", "5", "10", "11"], r"[^\n]*\. f4: [^\n]*\n"),
+        (["4", "5", "nan"], r"[^\n]*\. f3: [^\n]*number\n"),
+        (["f1=", "f2=true", "f3=10"], r"[^\n]*\. f1: [^\n]*number; f2: [^\n]*number\n"),
+    ],
+)
+def test_simple_ml_bad(arguments, says, url):
+    code, printed, said = run("simple_ml", *arguments, "--url", url)
+    assert (code, printed) == (1, "")
+    assert re.fullmatch(says, said), said
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "f1,f2,f3\n5.1,3.5,1.4\n6.3,3.3,6\n",
+        "f1, f2, f3\n5.1, 3.5, 1.4\n\n6.3, 3.3, 6",
+        '\ufeff"f3","f1","f2"\r\n1.4,5.1,3.5\r\n6,6.3,3.3\r\n',  # as Excel writes it
+    ],
+)
+def test_simple_ml_csv(content, url, tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text(content, newline="")
+    assert run("simple_ml", file, "--url", url) == (0, "setosa\nvirginica\n", "")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"f1,f2,f3\n5.1,3.5,1.4\n6.3,,6\n", r"[^\n]*\. 1/f2: [^\n]*\n"),
+        (b"f1,f2,f3\n5.1,3.5,1.4\n6.3,6\n", r"[^\n]*rows.csv, line 3: 2 cells under 3 names.\n"),
+        (b"f1,f2,f3\n5.1,3.5,1.4,9\n", r"[^\n]*rows.csv, line 2: 4 cells under 3 names.\n"),
+        (b"f1,f2,f3\n", r"[^\n]*at least 1 [^\n]*\n"),
+        (b"", r"[^\n]*at least 1 [^\n]*\n"),
+        (b"f1,f2,f3\n\xff,1,2\n", r"[^\n]*utf-8[^\n]*\n"),
+        (b'f1,f2,f3\n"' + b"1" * 200_000, r"[^\n]*field larger than[^\n]*\n"),
+    ],
+)
+def test_simple_ml_bad_csv(content, says, url, tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_bytes(content)
+    code, printed, said = run("simple_ml", file, "--url", url)
+    assert (code, printed) == (1, "")
+    assert re.fullmatch(says, said), said
+
+
+def test_simple_ml_without_the_file(url):
+    code, _, said = run("simple_ml", "nowhere.csv", "--url", url)
+    assert code == 1
+    assert "No such file" in said
+
+
+def test_simple_ml_cells():
+    code = "from client import value; print([value(text) for text in ' 4,-4.5,1e3,,true,FALSE,nan,inf,yes'.split(',')])"
+    assert as_library("simple_ml", code) == "[4.0, -4.5, 1000.0, None, True, False, 'nan', 'inf', 'yes']\n"
+
+
+def test_simple_ml_as_a_library(url):
+    code = """
+import sys
+from client import predict
+flower = {"f1": 4, "f2": 5, "f3": 10}
+print(predict(flower, sys.argv[1])["prediction"], [row["prediction"] for row in predict([flower] * 2, sys.argv[1])])
+"""
+    assert as_library("simple_ml", code, url) == "virginica ['virginica', 'virginica']\n"
+
+
+# image_classification
+
+
+def test_image_classification_many(url):
+    """All samples, and in between what is no picture: it is named, and the rest are read."""
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    files = [f"samples/{name}.png" for name in names]
+    code, printed, said = run("image_classification", files[0], "app.py", *files[1:], "--url", url)
+    assert code == 1
+    assert [line.split(" (")[0] for line in printed.splitlines()] == [f"{file}: {i}" for i, file in enumerate(files)]
+    assert re.fullmatch(r"app\.py: This is not a picture\.[^\n]*\n", said)
+
+
+def test_image_classification_without_the_file(url):
+    code, printed, said = run("image_classification", "samples/nowhere.png", "--url", url)
+    assert (code, printed) == (1, "")
+    assert re.fullmatch(r"[^\n]*No such file[^\n]*samples/nowhere.png'\n", said)
+
+
+def test_image_classification_too_large(url, tmp_path):
+    (tmp_path / "large.png").write_bytes(bytes(33 * 2**20))
+    code, printed, said = run("image_classification", tmp_path / "large.png", "--url", url)
+    assert (code, printed) == (1, "")
+    assert "must be smaller than" in said
+
+
+def test_image_classification_as_a_library(url):
+    code = 'import sys; from client import predict; print(predict("samples/seven.png", sys.argv[1])["prediction"])'
+    assert as_library("image_classification", code, url) == "7\n"
+
+
+# what all three have in common
+
+
+@pytest.mark.parametrize("example", CLIENTS)
+def test_an_error_is_an_exception(example, start):
+    """With the sentence as its text, and the answer for who wants to know more."""
+    wrong = {"passing_arguments": "'five'", "simple_ml": "{'f1': 4}", "image_classification": "'app.py'"}[example]
+    code = f"""
+import requests, sys
+from client import predict
+try:
+    predict({wrong}, sys.argv[1])
+except requests.HTTPError as error:
+    print(error.response.status_code, error)
+"""
+    printed = as_library(example, code, start(example, "process") + "/predict")
+    assert re.match(r"4\d\d (The|Fields|This) ", printed)
+
+
+def test_no_server():
+    """They try for ten seconds, all three at once here, and say one sentence."""
+    url = f"http://localhost:{free_port()}/predict"
+    before = time.monotonic()
+    clients = [command(example, *arguments, "--url", url) for example, arguments in CLIENTS.items()]
+    for client in clients:
+        assert finish(client) == (1, "", f"{url} does not answer. Is the service running there?\n")
+        assert 10 <= time.monotonic() - before < 15
+
+
+def test_a_server_that_starts_late():
+    """A connection is refused at first."""
+    with contextlib.ExitStack() as servers:
+        ports = {example: str(free_port()) for example in CLIENTS}
+        clients = {
+            example: command(example, *arguments, "--url", f"http://localhost:{ports[example]}/predict")
+            for example, arguments in CLIENTS.items()
+        }
+        time.sleep(1)
+        for example, port in ports.items():
+            assert clients[example].poll() is None
+            environment = os.environ | {"GRANIAN_PORT": port, "GRANIAN_WORKERS": "1"}
+            python = ROOT / ".venv" / example / "bin" / "python"
+            server = subprocess.Popen([python, "app.py"], cwd=ROOT / example, env=environment)
+            servers.callback(server.wait, 20)
+            servers.callback(server.terminate)
+        for example, client in clients.items():
+            assert_good(example, finish(client))
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("example", CLIENTS)
+def test_a_container_that_starts_late(example, built):
+    """Docker accepts a connection before the app listens, and then resets it."""
+    port = free_port()
+    late = ["--entrypoint", "sh", built(example), "-c", "sleep 1; exec python3 app.py"]
+    name = docker("run", "--detach", "--publish", f"127.0.0.1:{port}:5000", *late)
+    try:
+        client = command(example, *CLIENTS[example], "--url", f"http://127.0.0.1:{port}/predict")
+        assert_good(example, finish(client))
+    finally:
+        docker("rm", "--force", name)
+
+
+@pytest.mark.parametrize("example", CLIENTS)
+def test_a_service_that_hangs(example):
+    """It accepts the connection and never answers: said once, and not tried again."""
+    argument = {"passing_arguments": "5", "simple_ml": "{}", "image_classification": "'samples/seven.png'"}[example]
+    code = f"""
+import client, requests, sys, time
+client.ANSWER_SECONDS = 0.5
+before = time.monotonic()
+try:
+    client.predict({argument}, sys.argv[1])
+except requests.Timeout as error:
+    print(error, time.monotonic() - before < 5)
+"""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/predict"
+        assert as_library(example, code, url) == f"{url} did not answer within 0.5 seconds. True\n"
+
+
+@pytest.mark.parametrize("example", CLIENTS)
+@pytest.mark.parametrize("url", ["nowhere", "ftp://localhost/predict", "http://", "http://localhost:99999/predict"])
+def test_not_an_address(example, url):
+    code, printed, said = run(example, *CLIENTS[example], "--url", url)
+    assert (code, printed) == (1, "")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("example", CLIENTS)
+def test_something_else_answers(example, tmp_path):
+    """Such as a web server, or on macOS AirPlay, which has port 5000 there."""
+    port = free_port()
+    other = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
+    with subprocess.Popen(other, cwd=tmp_path, stderr=subprocess.DEVNULL) as server:
+        try:
+            url = f"http://127.0.0.1:{port}/predict"
+            code, printed, said = run(example, *CLIENTS[example], "--url", url)
+            assert (code, printed) == (1, "")
+            assert re.search(rf"{url} answered 501 [^\n]*\. Is this the service's address\?\n$", said)
+        finally:
+            server.terminate()
+
+
+def test_they_post_alike():
+    """Each folder stands alone, so the function is there three times."""
+    codes = [(ROOT / example / "client.py").read_text() for example in CLIENTS]
+    assert len({re.search(r"def post\(.+?\n\n\n", code, re.DOTALL)[0] for code in codes}) == 1
