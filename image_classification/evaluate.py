@@ -1,0 +1,136 @@
+"""Measure a running service on a folder of pictures: FOLDER/0/... to FOLDER/9/...
+
+    python3 evaluate.py FOLDER [--url URL] [--perturb] [--contact-sheet FILE.png]
+
+Prints how many were read correctly, overall and, where FOLDER/SOURCES.tsv (columns file, label,
+kind, from) names them, by kind of picture and as the mean over sources; and the misread ones.
+`--perturb` repeats that with each picture turned, blurred, shadowed and so on.
+Needs `pip install requests pillow numpy`.
+"""
+
+import argparse
+import csv
+import io
+import numpy as np
+import requests
+from collections import defaultdict
+from pathlib import Path
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
+
+PERTURBATIONS = (
+    "rotation +12", "rotation -12", "blur 1 %", "noise 14", "JPEG 15",
+    "shadow 45 %", "frame x3", "inversion", "EXIF 6",
+)  # fmt: skip
+
+
+def perturb(data: bytes, name: str) -> bytes:
+    """Return the picture in `data`, changed as one of PERTURBATIONS (or "none") says."""
+    if name == "none":
+        return data
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGBA")
+    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    pixels = np.asarray(image, np.float32)
+    border = np.concatenate((pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
+    red, green, blue = (int(level) for level in np.median(border, axis=0))
+    background = red, green, blue
+    options: dict = {"format": "PNG", "compress_level": 1}
+    if name.startswith("rotation"):
+        angle = float(name.split()[1])
+        image = image.rotate(angle, Image.Resampling.BICUBIC, fillcolor=background)
+    elif name == "blur 1 %":
+        image = image.filter(ImageFilter.GaussianBlur(max(image.size) / 100))
+    elif name == "noise 14":
+        noise = np.random.default_rng(0).normal(0, 14, pixels.shape)
+        image = Image.fromarray((pixels + noise).round().clip(0, 255).astype(np.uint8))
+    elif name == "JPEG 15":
+        options = {"format": "JPEG", "quality": 15}
+    elif name == "shadow 45 %":
+        light = np.linspace(1, 0.45, image.width, dtype=np.float32)[:, None]
+        image = Image.fromarray((pixels * light).astype(np.uint8))
+    elif name == "frame x3":
+        frame = Image.new("RGB", (3 * image.width, 3 * image.height), background)
+        frame.paste(image, (image.width // 3, image.height * 5 // 3))
+        image = frame
+    elif name == "inversion":
+        image = ImageOps.invert(image)
+    elif name == "EXIF 6":  # stored turned by 90 degrees, with the note to turn it back
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        image, options["exif"] = image.transpose(Image.Transpose.ROTATE_90), exif
+    buffer = io.BytesIO()
+    image.save(buffer, **options)
+    return buffer.getvalue()
+
+
+def ask(session: requests.Session, url: str, data: bytes) -> tuple[str, float, list | None]:
+    """Return the prediction ("none" for a 422), its probability, and what the network saw."""
+    response = session.post(url, files={"file": data}, params={"input": 1}, timeout=60)
+    if response.status_code == 422:
+        return "none", 0.0, None
+    response.raise_for_status()
+    answer = response.json()
+    prediction = str(answer["prediction"])
+    return prediction, answer["probabilities"][prediction], answer.get("input")
+
+
+def draw(misread: list[tuple[Path, bytes, str, list | None]], file: Path) -> None:
+    """Save the misread pictures, each beside what the network saw."""
+    sheet = Image.new("RGB", (4 * 260, max(1, -(-len(misread) // 4)) * 140), "grey")
+    for number, (path, data, prediction, seen) in enumerate(misread):
+        left, top = number % 4 * 260, number // 4 * 140
+        image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGBA")
+        image = ImageOps.contain(image, (124, 112))
+        sheet.paste(image.convert("RGB"), (left, top + 16), image)
+        if seen is not None:
+            small = Image.fromarray(np.array(seen, np.uint8)).resize((112, 112), 0)
+            sheet.paste(small, (left + 130, top + 16))
+        text = f"{path.parent.name}/{path.name[-24:]} -> {prediction}"
+        ImageDraw.Draw(sheet).text((left + 2, top + 2), text)
+    sheet.save(file)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="with sub-folders 0 ... 9")
+    parser.add_argument("--url", default="http://localhost:5000/predict")
+    parser.add_argument("--perturb", action="store_true", help="under each perturbation, too")
+    parser.add_argument("--contact-sheet", type=Path, metavar="FILE.png", help="of the misread")
+    options = parser.parse_args()
+    paths = sorted(p for p in options.folder.glob("[0-9]/*") if p.is_file())
+    if not paths:
+        parser.error(f"no pictures in {options.folder}/0 ... {options.folder}/9")
+    table = options.folder / "SOURCES.tsv"
+    rows = csv.DictReader(table.open(), delimiter="\t") if table.exists() else ()
+    named = {row["file"]: row for row in rows}
+
+    session = requests.Session()
+    misread: list[tuple[Path, bytes, str, list | None]] = []
+    for name in ("none", *PERTURBATIONS) if options.perturb else ("none",):
+        kinds, sources = defaultdict(list), defaultdict(list)
+        right, sure, lines = [], [], []
+        for path in paths:
+            data = perturb(path.read_bytes(), name)
+            prediction, probability, seen = ask(session, options.url, data)
+            good = prediction == path.parent.name
+            right.append(good)
+            if probability >= 0.9:
+                sure.append(good)
+            if row := named.get(f"{path.parent.name}/{path.name}"):
+                kinds[row["kind"]].append(good)
+                sources[row["from"]].append(good)
+            if not good:
+                misread.append((path, data, prediction, seen))
+                lines.append(f"  {path.parent.name}/{path.name} -> {prediction} {probability:.2f}")
+        parts = [f"{name:12} {np.mean(right):7.2%} of {len(right)} ({right.count(False)} misread)"]
+        parts += [f"{kind} {np.mean(hits):.2%}" for kind, hits in sorted(kinds.items())]
+        if sources:
+            parts.append(f"mean over sources {np.mean([np.mean(v) for v in sources.values()]):.2%}")
+        if sure:
+            parts.append(f"of {len(sure)} answers at 0.9 or more: {np.mean(sure):.2%}")
+        print(", ".join(parts), *lines, sep="\n", flush=True)
+    if options.contact_sheet:
+        draw(misread, options.contact_sheet)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""image_classification/preprocess.py, on pictures that are drawn here: a seven or a three."""
+
+import importlib.util
+import io
+import numpy as np
+import pytest
+from collections.abc import Callable
+from pathlib import Path
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
+
+FILE = Path(__file__).parents[1] / "image_classification" / "preprocess.py"
+SPEC = importlib.util.spec_from_file_location("preprocess", FILE)
+assert SPEC
+assert SPEC.loader
+preprocess = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(preprocess)
+
+SEVEN = ((0.0, 0.0), (0.6, 0.0), (0.2, 1.0))
+THREE = ((0.0, 0.05), (0.6, 0.05), (0.25, 0.4), (0.6, 0.65), (0.45, 0.97), (0.0, 0.9))
+WHITE, PAPER, INK = (255, 255, 255), (225, 222, 214), (45, 45, 55)
+
+
+def draw(size=(400, 400), height=200, at=(140, 100), pen=20, ink=INK, paper=PAPER, strokes=SEVEN) -> Image.Image:
+    """Draw a digit of `height` pixels with its upper left corner `at`; smooth, like a photo."""
+    image = Image.new("RGB", (2 * size[0], 2 * size[1]), paper)
+    points = [(2 * (at[0] + height * x), 2 * (at[1] + height * y)) for x, y in strokes]
+    pencil = ImageDraw.Draw(image)
+    pencil.line(points, ink, 2 * pen, "curve")
+    for x, y in points:
+        pencil.ellipse((x - pen, y - pen, x + pen, y + pen), ink)
+    return image.resize(size, Image.Resampling.BOX)
+
+
+def reopened(image: Image.Image, format: str = "PNG", **options) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return Image.open(buffer)
+
+
+def noisy(image: Image.Image, sigma: float = 4) -> Image.Image:
+    noise = np.random.default_rng(0).normal(0, sigma, (image.height, image.width, 3))
+    return Image.fromarray((np.asarray(image) + noise).clip(0, 255).astype(np.uint8))
+
+
+def lit(image: Image.Image, light: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Image.Image:
+    """Multiply the picture with light(x, y), where x and y go from 0 to 1."""
+    y, x = np.mgrid[0 : 1 : image.height * 1j, 0 : 1 : image.width * 1j]
+    return Image.fromarray((np.asarray(image) * light(x, y)[..., None]).astype(np.uint8))
+
+
+def ruled(image: Image.Image, step: int = 40, squared: bool = False) -> Image.Image:
+    """Rule the paper in a pale blue, under the ink."""
+    lines = Image.new("RGB", image.size, WHITE)
+    pencil = ImageDraw.Draw(lines)
+    for v in range(step // 2, max(image.size), step):
+        pencil.line((0, v, image.width, v + 12), (150, 170, 210), 2)
+        if squared:
+            pencil.line((v, 0, v - 12, image.height), (150, 170, 210), 2)
+    return Image.fromarray(np.minimum(np.asarray(image), np.asarray(lines)))
+
+
+def with_dots(image: Image.Image) -> Image.Image:
+    pencil = ImageDraw.Draw(image)
+    for x, y in np.random.default_rng(1).integers(0, image.width, (30, 2)).tolist():
+        pencil.ellipse((x - 2, y - 2, x + 2, y + 2), (90, 90, 90))
+    return image
+
+
+def with_table(image: Image.Image) -> Image.Image:
+    """A sheet of paper on a dark table, a little askew."""
+    table = Image.new("RGB", (600, 600), (70, 52, 40))
+    mask = Image.new("L", image.size, 255).rotate(4, expand=True)
+    table.paste(image.rotate(4, expand=True), (90, 80), mask)
+    return table
+
+
+def with_frame(image: Image.Image) -> Image.Image:
+    ImageDraw.Draw(image).rectangle((40, 30, 360, 370), outline=INK, width=4)
+    return image
+
+
+def with_strip(image: Image.Image) -> Image.Image:
+    ImageDraw.Draw(image).rectangle((0, 0, 30, 400), (40, 35, 30))
+    return image
+
+
+def transparent(ink: int) -> Image.Image:
+    image = Image.new("RGBA", (400, 400), (ink, ink, ink, 0))
+    image.putalpha(ImageOps.invert(draw(ink=(0, 0, 0), paper=WHITE).convert("L")))
+    return image
+
+
+def sixteen_bits(image: Image.Image) -> Image.Image:
+    return Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 200 + 3000)
+
+
+def likeness(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
+
+
+def check(picture: np.ndarray) -> None:
+    """Whether it is what MNIST holds: 20 pixels long, centre of mass at (14, 14)."""
+    assert picture.shape == (28, 28, 1)
+    assert picture.dtype == np.float32
+    assert picture.min() == 0
+    assert picture.max() == 1
+    ink = picture[..., 0]
+    rows, columns = np.flatnonzero(ink.max(1) > 0.3), np.flatnonzero(ink.max(0) > 0.3)
+    assert 19 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 21
+    grid = np.arange(28)
+    assert ink.sum(1) @ grid / ink.sum() == pytest.approx(14, abs=0.5)
+    assert ink.sum(0) @ grid / ink.sum() == pytest.approx(14, abs=0.5)
+    assert (ink == 0).mean() > 0.5
+
+
+PICTURES: dict[str, Callable[[], Image.Image]] = {
+    "plain": draw,
+    "three": lambda: draw(strokes=THREE),
+    "inverted": lambda: ImageOps.invert(draw()),
+    "white on black": lambda: draw(ink=WHITE, paper=(0, 0, 0)),
+    "chalk": lambda: noisy(draw(ink=(215, 215, 210), paper=(50, 65, 55)), 8),
+    "linear shadow": lambda: lit(draw(), lambda x, y: 1 - 0.55 * x),
+    "hard shadow": lambda: lit(draw(), lambda x, y: np.where(x + y < 0.9, 0.5, 1)),
+    "dark corners": lambda: lit(draw(), lambda x, y: 1 - 0.5 * ((x - 0.5) ** 2 + (y - 0.5) ** 2)),
+    "lined": lambda: noisy(ruled(draw())),
+    "squared": lambda: noisy(ruled(draw(), squared=True)),
+    "lined, shadow": lambda: lit(ruled(draw()), lambda x, y: 1 - 0.5 * y),
+    "pencil": lambda: noisy(draw(ink=(188, 186, 182)), 3),
+    "blue ink": lambda: draw(ink=(40, 60, 190)),
+    "yellow on white": lambda: draw(ink=(250, 235, 70), paper=WHITE),
+    "red on green": lambda: draw(ink=(205, 75, 75), paper=(75, 130, 75)),
+    "noise": lambda: noisy(draw(), 25),
+    "blurred": lambda: draw().filter(ImageFilter.GaussianBlur(5)),
+    "JPEG of low quality": lambda: reopened(draw(), "JPEG", quality=10),
+    "specks": lambda: with_dots(draw()),
+    "on a table": lambda: with_table(draw()),
+    "in a drawn frame": lambda: with_frame(draw()),
+    "dark strip at the border": lambda: with_strip(draw()),
+    "tiny in a large frame": lambda: draw((1600, 1200), 110, (1200, 900), 11),
+    "at the edge": lambda: draw(at=(3, 190)),
+    "thick": lambda: draw(pen=42),
+    "thin": lambda: draw(pen=3),
+    "high and narrow": lambda: draw((160, 900), at=(20, 350)),
+    "12 megapixels": lambda: reopened(draw((4000, 3000), 1500, (1500, 700), 150), "JPEG"),
+    "28 pixels": lambda: draw((28, 28), 18, (8, 5), 2),
+    "8 bits of grey": lambda: draw().convert("L"),
+    "16 bits": lambda: reopened(sixteen_bits(draw())),
+    "16 bits, TIFF": lambda: reopened(sixteen_bits(ImageOps.invert(draw())), "TIFF"),
+    "32 bits": lambda: sixteen_bits(draw()).convert("I"),
+    "floats": lambda: reopened(draw().convert("F"), "TIFF"),
+    "black and white": lambda: reopened(draw().convert("1")),
+    "palette": lambda: reopened(draw().quantize(16)),
+    "palette with alpha": lambda: reopened(draw(paper=WHITE).quantize(16), transparency=0),
+    "grey with alpha": lambda: reopened(draw().convert("LA")),
+    "transparent, black ink": lambda: reopened(transparent(0)),
+    "transparent, white ink": lambda: reopened(transparent(255)),
+    "CMYK": lambda: reopened(draw().convert("CMYK"), "JPEG"),
+    "GIF": lambda: reopened(draw(), "GIF"),
+    "WebP": lambda: reopened(draw(), "WEBP"),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_digit_is_found(name):
+    picture = preprocess.prepare(PICTURES[name]())
+    check(picture)
+    strokes = THREE if name == "three" else SEVEN
+    wanted = preprocess.prepare(draw(ink=(0, 0, 0), paper=WHITE, strokes=strokes))
+    assert likeness(picture, wanted) > (0.7 if name in ("thick", "thin") else 0.85)
+
+
+def test_different_digits_stay_different():
+    assert likeness(preprocess.prepare(draw()), preprocess.prepare(draw(strokes=THREE))) < 0.6
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("size", [300, 1200])
+def test_exif_orientation(format, size):
+    image = draw((size, size), size // 2, (size // 3, size // 4), size // 20)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    turned = reopened(image.transpose(Image.Transpose.ROTATE_90), format, exif=exif)
+    assert likeness(preprocess.prepare(turned), preprocess.prepare(image)) > 0.97
+
+
+def test_broken_strokes_stay_together():
+    image = draw()
+    ImageDraw.Draw(image).rectangle((0, 190, 400, 200), PAPER)
+    assert likeness(preprocess.prepare(image), preprocess.prepare(draw())) > 0.85
+
+
+def test_the_larger_of_two_digits_is_taken():
+    image = draw(at=(60, 100))
+    image.paste(draw((120, 120), 60, (30, 30), 6, strokes=THREE), (270, 150))
+    assert likeness(preprocess.prepare(image), preprocess.prepare(draw())) > 0.95
+
+
+@pytest.mark.parametrize("invert", [False, True])
+def test_mnist_passes_nearly_unharmed(invert):
+    image = preprocess.prepare(draw((400, 400)))[..., 0]  # 20 pixels long, centred
+    uploaded = reopened(Image.fromarray((255 * (1 - image if invert else image)).astype(np.uint8)))
+    again = preprocess.prepare(uploaded)[..., 0]
+    assert likeness(again, image) > 0.97
+
+
+BLANK: dict[str, Callable[[], Image.Image]] = {
+    "white": lambda: Image.new("RGB", (300, 200), "white"),
+    "black": lambda: Image.new("RGB", (300, 200), "black"),
+    "grey": lambda: Image.new("L", (28, 28), 128),
+    "grey JPEG": lambda: reopened(Image.new("RGB", (300, 200), (128, 120, 90)), "JPEG"),
+    "only light": lambda: lit(Image.new("RGB", (300, 200), PAPER), lambda x, y: 1 - 0.5 * x),
+    "only noise": lambda: noisy(Image.new("RGB", (300, 200), PAPER), 14),
+    "transparent": lambda: Image.new("RGBA", (300, 200), (0, 0, 0, 0)),
+    "16 bits": lambda: Image.fromarray(np.full((50, 50), 3000, np.uint16)),
+    "not a number": lambda: Image.fromarray(np.full((50, 50), np.nan, np.float32)),
+    "one pixel": lambda: Image.new("L", (1, 1)),
+    "a line of pixels": lambda: Image.new("L", (3000, 1)),
+}
+
+
+@pytest.mark.parametrize("name", BLANK)
+def test_no_digit_is_an_error(name):
+    with pytest.raises(ValueError, match="There is no digit to see"):
+        preprocess.prepare(BLANK[name]())
+
+
+def test_a_truncated_file_raises_what_pillow_raises():
+    buffer = io.BytesIO()
+    draw().save(buffer, "JPEG")
+    with pytest.raises(OSError, match="truncated"):
+        preprocess.prepare(Image.open(io.BytesIO(buffer.getvalue()[:2000])))
