@@ -30,8 +30,9 @@ lint: .venv/tests  ## check style and types
 	.venv/tests/bin/ruff format --check .
 	@for folder in $(EXAMPLES) scripts tests; do echo "mypy $$folder"; (cd $$folder && ../.venv/tests/bin/mypy --config-file ../pyproject.toml .) || exit 1; done
 
-measure:  ## print size, start, memory and stop of the four containers
-	@$(PYTHON) scripts/measure.py
+measure: .venv/tests  ## print size, start, memory and stop of the four containers, and the cost of a picture
+	@.venv/tests/bin/python scripts/measure.py
+	@.venv/tests/bin/python scripts/measure_pictures.py
 
 train: .venv/simple_ml-train .venv/image_classification-train  ## train both models anew (DATA=mnist.npz: with your copy of MNIST)
 	cd simple_ml && ../.venv/simple_ml-train/bin/python train.py

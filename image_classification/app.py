@@ -4,38 +4,31 @@ import io
 import numpy as np
 import os
 import threading
-import warnings
 import zipfile
 from ai_edge_litert.interpreter import Interpreter
+from decode import decode
 from flask import Flask, Response, abort, jsonify, render_template, request
 from granian.cli import cli
 from pathlib import Path
-from PIL import Image, UnidentifiedImageError
 from preprocess import prepare
+from schema import MAX_BYTES, MAX_FILES, docs
 from typing import IO, Any
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.formparser import parse_form_data
 
-MAX_BYTES = 32 * 2**20  # of a request's body
-MAX_FILES = 256  # in a request
-MAX_PIXELS = 50_000_000  # of a picture
-DRAFT = 512  # pixels a side: a larger JPEG is decoded at 1/2, 1/4 or 1/8, as long as it stays above this
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # JPEG has MPO in it, which some phones write
-
 MODEL = Path(__file__).with_name("model.tflite")
 LABELS = zipfile.ZipFile(MODEL).read("labels.txt").decode().splitlines()  # train.py packs it into the model file
-network = Interpreter(str(MODEL), num_threads=1)
+network = Interpreter(model_content=MODEL.read_bytes(), num_threads=1)  # as bytes: the file may be replaced
 network.allocate_tensors()
 INPUT, OUTPUT = network.get_input_details()[0], network.get_output_details()[0]
+SHAPE = tuple(INPUT["shape"][1:].tolist())  # rows, columns, channels
 one_at_a_time = threading.Lock()  # an interpreter is no place for two threads, and a decoded photo takes much memory
 
-Image.init()  # load the decoders now, not in the first request
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-warnings.simplefilter("error", Image.DecompressionBombWarning)
-
 app = Flask(__name__)
+app.json.sort_keys = False  # type: ignore[attr-defined]  # the labels stay in the model's order
 app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES  # more is refused before it is read
 RequestEntityTooLarge.description = f"The body must be smaller than {MAX_BYTES} bytes, in at most {MAX_FILES} parts."
+app.register_blueprint(docs(LABELS, SHAPE))  # /openapi.json says what goes in and out, and /docs shows it
 
 
 @app.get("/")
@@ -74,7 +67,7 @@ def classify(file: IO[bytes]) -> dict[str, Any]:
     """Return the likeliest label of a picture and the probability of each; for `?input=1` also what the network saw."""
     with one_at_a_time:
         try:
-            picture = prepare(decode(file), tuple(INPUT["shape"][1:]))
+            picture = prepare(decode(file), SHAPE)
         except ValueError as error:
             abort(422, str(error))
         network.set_tensor(INPUT["index"], picture[np.newaxis])
@@ -86,21 +79,6 @@ def classify(file: IO[bytes]) -> dict[str, Any]:
     if request.args.get("input") == "1":
         answer["input"] = (picture * 255).round().astype(int).squeeze().tolist()
     return answer
-
-
-def decode(file: IO[bytes]) -> Image.Image:
-    """Return the picture in a file, by its content and not by its name; a large JPEG at a fraction of its size."""
-    try:
-        image = Image.open(file, formats=FORMATS)
-        image.draft(None, (DRAFT, DRAFT))
-        image.load()
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        abort(413, f"The picture may have at most {MAX_PIXELS} pixels.")
-    except UnidentifiedImageError:
-        abort(415, f"This is not a picture. Send one of {', '.join(FORMATS)}.")
-    except Exception as error:  # a damaged or hostile file makes a decoder raise whatever it likes
-        abort(422, f"The picture is damaged ({error}).")
-    return image
 
 
 @app.errorhandler(HTTPException)  # as problem+json (RFC 9457), with the error's own headers, such as Allow

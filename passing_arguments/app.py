@@ -4,14 +4,13 @@ import json
 import os
 from flask import Flask, Response, abort, jsonify, render_template, request
 from granian.cli import cli
+from schema import LARGEST, MAX_BYTES, docs
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
-
-MAX_BYTES = 4096  # of a request's body
-LARGEST = 1e154  # whose square a float can still hold; integers are exact up to here
 
 app = Flask(__name__)
 app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES  # more is refused before it is read
 RequestEntityTooLarge.description = f"The body must be smaller than {MAX_BYTES} bytes."
+app.register_blueprint(docs())  # /openapi.json says what goes in and out, and /docs shows it
 
 
 @app.get("/")

@@ -10,16 +10,10 @@ import os
 from flask import Flask, Response, abort, render_template, request
 from granian.cli import cli
 from pathlib import Path
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 from pydantic_core import to_json
-from typing import Annotated, Any, Literal
-from typing_extensions import TypedDict
-from urllib.parse import quote
+from schema import MAX_BYTES, MAX_ERRORS, adapters, docs, pointer
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge, UnprocessableEntity
-
-MAX_BYTES = 8_000_000  # of a request's body
-MAX_ROWS = 100_000  # of a list
-MAX_ERRORS = 20  # that an answer names
 
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = options.inter_op_num_threads = 1  # there is a worker for each processor already
@@ -28,26 +22,12 @@ about = {key: json.loads(value) for key, value in session.get_modelmeta().custom
 features = dict(zip([node.name for node in session.get_inputs()], about["features"], strict=True))
 outputs = [node.name for node in session.get_outputs()][: 1 + about["probabilities"]]
 class_of = dict(zip(about["labels"], about["classes"], strict=True))  # ONNX has no yes/no labels: it says 0 and 1
-
-LARGEST = float(np.finfo(np.float32).max)
-number = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
-types = {"number": number, "integer": Annotated[number, Field(multiple_of=1)], "boolean": bool, "text": str}
-
-
-def field(feature: dict) -> Any:
-    """The type that pydantic is to check a feature for."""
-    kind: Any = Literal[tuple(feature["categories"])] if feature["categories"] else types[feature["type"]]
-    return kind | None if feature["nullable"] else kind
-
-
-Row = TypedDict("Row", {feature["name"]: field(feature) for feature in about["features"]})  # type: ignore[misc]
-Row.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[attr-defined]
-one: TypeAdapter[Any] = TypeAdapter(Row)
-many: TypeAdapter[Any] = TypeAdapter(Annotated[list[Row], Field(min_length=1, max_length=MAX_ROWS)])
+one, many = adapters(about)
 
 app = Flask(__name__)
 app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES  # more is refused before it is read
 RequestEntityTooLarge.description = f"The body must be smaller than {MAX_BYTES} bytes."
+app.register_blueprint(docs(about))  # /openapi.json says what goes in and out, and /docs shows it
 
 
 @app.get("/")
@@ -104,10 +84,6 @@ def invalid(error: ValidationError) -> tuple[dict, int, dict]:
     answer, status, headers = problem(UnprocessableEntity(f"Fields or values that the model cannot take: {count}."))
     errors = [{"detail": each["msg"], "pointer": pointer(each["loc"])} for each in wrong[:MAX_ERRORS]]
     return answer | {"errors": errors}, status, headers
-
-
-def pointer(location: tuple[int | str, ...]) -> str:
-    return "#" + "".join("/" + quote(str(part).replace("~", "~0").replace("/", "~1"), "~()") for part in location)
 
 
 @app.errorhandler(HTTPException)  # as problem+json (RFC 9457), with the error's own headers, such as Allow

@@ -220,7 +220,8 @@ REFUSED: dict[str, tuple[Any, pd.DataFrame, Any, str]] = {  # and what the sente
 def serve(model: Any, X: pd.DataFrame, folder: Path) -> Iterator[str]:
     """Export a fitted model, start a copy of app.py beside it, and yield the address that predicts."""
     export(model, X, folder / "model.onnx")
-    shutil.copy(ROOT / "simple_ml" / "app.py", folder)
+    for name in ("app.py", "schema.py"):
+        shutil.copy(ROOT / "simple_ml" / name, folder)
     shutil.copytree(ROOT / "simple_ml" / "templates", folder / "templates")
     address = f"http://127.0.0.1:{(port := free_port())}"
     environment = os.environ | {"GRANIAN_PORT": str(port), "GRANIAN_WORKERS": "1"}

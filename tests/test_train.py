@@ -1,5 +1,6 @@
 """image_classification's train.py, run for real on little data; what it writes is served."""
 
+import io
 import numpy as np
 import os
 import pytest
@@ -75,3 +76,44 @@ def test_what_a_container_trains_is_served(printed_digits, folder):
     assert "Test: " in docker("run", "--rm", *user, *training)
     assert (folder / "model.tflite").stat().st_uid == os.getuid()
     assert_served(folder)
+
+
+COLOURS = {"rust": (180, 60, 30), "moss": (70, 120, 50), "sky": (110, 170, 230)}
+TRAIN_COLOURS = f"""
+import keras, numpy as np, train
+from pathlib import Path
+
+colours = np.array({list(COLOURS.values())}, np.float32) / 255
+random = np.random.default_rng(0)
+labels = random.integers(0, 3, 600)
+images = (colours[labels][:, None, None] + random.normal(0, 0.05, (600, 16, 24, 3))).astype(np.float32)
+image = keras.Input((16, 24, 3))
+output = keras.layers.Dense(3, "softmax")(keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(8, 3)(image)))
+network = keras.Model(image, output)
+network.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy")
+network.fit(images, labels, epochs=30, verbose=0)
+train.LABELS = {list(COLOURS)}
+train.convert(network, Path("model.tflite"))
+"""
+PREPARE_COLOURS = """
+import io
+import numpy as np
+
+def prepare(image, shape):
+    height, width, _ = shape
+    return np.asarray(image.convert("RGB").resize((width, height)), np.float32) / 255
+"""
+
+
+def test_another_network_is_served_by_the_same_app(folder):
+    """Another size of input, colour and other labels: only the model and preprocess.py are replaced."""
+    subprocess.run([PYTHON, "-c", TRAIN_COLOURS], cwd=folder, check=True, capture_output=True)
+    (folder / "preprocess.py").write_text(PREPARE_COLOURS)
+    with process("image_classification", folder) as (url, _):
+        for label, colour in COLOURS.items():
+            file = io.BytesIO()
+            Image.new("RGB", (90, 70), colour).save(file, "PNG")
+            answer = requests.post(f"{url}/predict?input=1", files={"file": file.getvalue()}, timeout=10).json()
+            assert answer["prediction"] == label
+            assert list(answer["probabilities"]) == list(COLOURS)
+            assert np.allclose(answer["input"], np.broadcast_to(colour, (16, 24, 3)), atol=1)

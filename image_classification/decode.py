@@ -1,0 +1,32 @@
+"""From the bytes of a file to a picture: which formats, how large, and what to answer to all else."""
+
+import warnings
+from flask import abort
+from PIL import Image, ImageOps, UnidentifiedImageError
+from typing import IO
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # JPEG has MPO in it, which some phones write
+MAX_PIXELS = 50_000_000  # of a picture
+DRAFT = 256  # pixels a side: a larger JPEG is decoded at 1/2, 1/4 or 1/8, as long as it stays above this
+
+Image.init()  # load the decoders now, not in the first request
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+def decode(file: IO[bytes]) -> Image.Image:
+    """Return the picture in a file, by content and not by name, upright; a large JPEG at a fraction of its size.
+
+    Answers 413 to a picture of too many pixels, 415 to what is no picture, and 422 to a damaged one.
+    """
+    try:
+        image = Image.open(file, formats=FORMATS)
+        image.draft(None, (DRAFT, DRAFT))
+        ImageOps.exif_transpose(image, in_place=True)  # upright, as the phone was held; decodes it, too
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        abort(413, f"The picture may have at most {MAX_PIXELS} pixels.")
+    except UnidentifiedImageError:
+        abort(415, f"This is not a picture. Send one of {', '.join(FORMATS)}.")
+    except Exception as error:  # a damaged or hostile file makes a decoder raise whatever it likes
+        abort(422, f"The picture is damaged ({error}).")
+    return image

@@ -1,0 +1,116 @@
+"""What goes in and what comes out: the limits, and the OpenAPI document that states them."""
+
+import json
+from decode import FORMATS, MAX_PIXELS
+from flask import Blueprint, Response
+from flask_swagger_ui import get_swaggerui_blueprint
+from typing import Any
+
+MAX_BYTES = 32 * 2**20  # of a request's body
+MAX_FILES = 256  # in a request
+
+FILE = {"type": "string", "format": "binary"}  # of OpenAPI 3.0, since Swagger UI makes a file chooser of nothing else
+FILES = {
+    "type": "array",
+    "description": "Pictures, each a part of its own with a file name",
+    "items": FILE,
+    "minItems": 1,
+    "maxItems": MAX_FILES,
+}
+HEALTH = {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]}
+PROBLEM = {
+    "type": "object",
+    "description": "What went wrong (RFC 9457)",
+    "properties": {"title": {"type": "string"}, "status": {"type": "integer"}, "detail": {"type": "string"}},
+    "required": ["title", "status", "detail"],
+}
+
+
+def prediction(labels: list[str], shape: tuple[int, ...]) -> dict[str, Any]:
+    """Describe an answer: the label, the probability of each, and on request the input, of `shape` without ones."""
+    seen: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 255}
+    for size in reversed([size for size in shape if size > 1]):
+        seen = {"type": "array", "items": seen, "minItems": size, "maxItems": size}
+    share = {"type": "number", "minimum": 0, "maximum": 1}
+    probabilities = {"type": "object", "properties": dict.fromkeys(labels, share), "required": labels}
+    values = [int(label) if label.isdecimal() else label for label in labels]
+    return {
+        "type": "object",
+        "properties": {
+            "prediction": {"enum": values},
+            "probabilities": probabilities | {"additionalProperties": False},
+            "input": seen | {"description": "What the network saw, if asked for by `?input=1`"},
+        },
+        "required": ["prediction", "probabilities"],
+        "additionalProperties": False,
+        "examples": [{"prediction": values[0], "probabilities": dict.fromkeys(labels, 0) | {labels[0]: 1}}],
+    }
+
+
+def answer(description: str, schema: dict[str, Any], content_type: str = "application/json") -> dict[str, Any]:
+    return {"description": description, "content": {content_type: {"schema": schema}}}
+
+
+def error(description: str) -> dict[str, Any]:
+    return answer(description, {"$ref": "#/components/schemas/Problem"}, "application/problem+json")
+
+
+def document(labels: list[str], shape: tuple[int, ...]) -> dict[str, Any]:
+    """Describe the service as OpenAPI 3.1 does (https://spec.openapis.org/oas/v3.1.0)."""
+    form = {"type": "object", "properties": {"file": FILES}, "required": ["file"]}
+    one = {"$ref": "#/components/schemas/Prediction"}
+    predict = {
+        "operationId": "predict",
+        "summary": "Say what a picture shows",
+        "description": f"{', '.join(FORMATS)}, told by the content. Several pictures give a list, in the same order.",
+        "parameters": [
+            {
+                "name": "input",
+                "in": "query",
+                "description": "With `1`, the answer also holds what the network saw",
+                "schema": {"type": "string"},
+            }
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": form},
+                "image/*": {},
+                "application/octet-stream": {},
+            },
+        },
+        "responses": {
+            "200": answer(
+                "The prediction, or a list of predictions", {"anyOf": [one, {"type": "array", "items": one}]}
+            ),
+            "400": error("A form without a picture in its field `file`"),
+            "413": error(
+                f"{MAX_BYTES} bytes or more, over {MAX_FILES} parts, or a picture of over {MAX_PIXELS} pixels"
+            ),
+            "415": error("This is not a picture"),
+            "422": error("A picture that is damaged, or shows nothing"),
+        },
+    }
+    index = {"operationId": "index", "summary": "A page to try it with"}
+    healthz = {"operationId": "healthz", "summary": "Whether the service answers"}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Image classification", "version": "1.0.0", "summary": "Pictures in, labels out"},
+        "servers": [{"url": "."}],  # beside this document, wherever a proxy puts it
+        "paths": {
+            "/predict": {"post": predict},
+            "/healthz": {"get": healthz | {"responses": {"200": answer("It does", HEALTH)}}},
+            "/": {"get": index | {"responses": {"200": answer("The page", {"type": "string"}, "text/html")}}},
+        },
+        "components": {"schemas": {"Prediction": prediction(labels, shape), "Problem": PROBLEM}},
+    }
+
+
+def docs(labels: list[str], shape: tuple[int, ...]) -> Blueprint:
+    """Serve the document at /openapi.json, and at /docs Swagger UI, a page to read it and to try it with."""
+    pages, text = Blueprint("docs", __name__), json.dumps(document(labels, shape)) + "\n"
+    pages.add_url_rule("/openapi.json", "openapi", lambda: Response(text, content_type="application/json"))
+    # relative addresses, for behind a proxy; the plain layout, which asks no other host whether the document is valid
+    swagger_ui = get_swaggerui_blueprint(".", "../openapi.json", {"app_name": "API", "layout": "BaseLayout"})
+    pages.register_blueprint(swagger_ui, url_prefix="/docs")
+    return pages

@@ -1,0 +1,498 @@
+"""The pages in a real Chromium, as people use them: with mouse, finger, keyboard, clipboard and files.
+
+Every test runs on two phones, light and dark, and on a desktop, and its last state is checked as a whole: see `visit`.
+`SCREENSHOTS=1` also writes the pictures of the README anew.
+"""
+
+import base64
+import csv
+import io
+import json
+import math
+import os
+import pytest
+import re
+import requests
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from conftest import ROOT
+from pathlib import Path
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from typing import Any
+
+AXE = "4.14.1"  # axe-core's version
+CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
+REQUIRED = os.environ.get("REQUIRE_BROWSER") == "1"
+PLAIN = "plain.test"  # this machine under a name that, unlike localhost, a browser does not trust without https
+OPTIONS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", f"--host-resolver-rules=MAP {PLAIN} 127.0.0.1"),
+]
+PHONE: dict = {"has_touch": True, "is_mobile": True}
+VIEWS: dict[str, dict] = {
+    "small phone": PHONE | {"viewport": {"width": 320, "height": 568}, "color_scheme": "light"},
+    "phone, dark": PHONE | {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"},
+    "desktop": {"viewport": {"width": 1280, "height": 800}, "color_scheme": "light"},
+}
+SAMPLES = ROOT / "image_classification" / "samples"
+DOCS = ROOT / "docs" / "images"
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not (CHROMIUM and shutil.which("npm")) and not REQUIRED, reason="no Chromium, or no npm"),
+]
+Visit = Callable[..., Page]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM or "chromium", args=OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The script of axe-core, installed from npm into .venv/axe-core unless this version is there already."""
+    folder = ROOT / ".venv" / "axe-core"
+    package = folder / "node_modules" / "axe-core"
+    if not package.exists() or json.loads((package / "package.json").read_text())["version"] != AXE:
+        quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel", "error"]
+        subprocess.run(["npm", "install", *quiet, "--prefix", folder, f"axe-core@{AXE}"], check=True, timeout=300)
+    return (package / "axe.min.js").read_text()
+
+
+@pytest.fixture(params=VIEWS)
+def view(request: pytest.FixtureRequest) -> dict:
+    return VIEWS[request.param]
+
+
+@pytest.fixture
+def visit(browser: Browser, axe: str, view: dict) -> Iterator[Visit]:
+    """Open an address; after the test, check that the page has kept all that is asked of every page.
+
+    No error in the console (but for `refusals` answers that the test has provoked), no request to another host, nothing
+    wider than the screen, and no violation of accessibility that axe-core could find.
+    """
+
+    def open_page(address: str, refusals: int = 0) -> Page:
+        context = browser.new_context(**view, permissions=["clipboard-read", "clipboard-write"])
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on(
+            "console", lambda message: console.append(message.text) if message.type in ("error", "warning") else None
+        )
+        page.on("pageerror", lambda error: console.append(str(error)))
+        page.on("request", lambda request: requested.append(request.url))
+        page.on("dialog", lambda dialog: pytest.fail(f"a dialog: {dialog.message}"))
+        page.goto(address)
+        opened.append((page, address, refusals))
+        return page
+
+    console: list[str] = []
+    requested: list[str] = []
+    opened: list[tuple[Page, str, int]] = []
+    yield open_page
+    for page, address, refusals in opened:
+        width = view["viewport"]["width"]
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.evaluate(axe)
+        violations = page.evaluate("axe.run().then((result) => result.violations)")
+        assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in violations] == []
+        refused = [
+            text for text in console if "Failed to load resource: the server responded with a status of 4" in text
+        ]
+        assert len(refused) == refusals
+        assert [text for text in console if text not in refused] == []
+        assert [url for url in requested if not url.startswith((address, "blob:", "data:"))] == []
+        page.context.close()
+
+
+@pytest.fixture
+def square(start, place, visit) -> Visit:
+    return lambda **options: visit(start("passing_arguments", place), **options)
+
+
+@pytest.fixture
+def flowers(start, place, visit) -> Visit:
+    return lambda **options: visit(start("simple_ml", place), **options)
+
+
+@pytest.fixture
+def digits(start, place, visit) -> Visit:
+    return lambda **options: visit(start("image_classification", place), **options)
+
+
+def three(width: float) -> list[tuple[float, float]]:
+    """Points along a 3 on a paper of this width."""
+    upper = [(0.5 + 0.2 * math.sin(turn), 0.32 - 0.18 * math.cos(turn)) for turn in range_of(-60, 160)]
+    lower = [(0.5 + 0.22 * math.sin(turn), 0.68 - 0.2 * math.cos(turn)) for turn in range_of(10, 235)]
+    return [(x * width, y * width) for x, y in upper + lower]
+
+
+def range_of(start: int, end: int) -> list[float]:
+    return [math.radians(degrees) for degrees in range(start, end, 15)]
+
+
+def draw_three(page: Page, touch: bool) -> None:
+    """Draw with the finger where there is a touch screen, else with the mouse."""
+    paper = page.locator("#paper")
+    paper.scroll_into_view_if_needed()
+    box = paper.bounding_box()
+    assert box
+    points = [(box["x"] + x, box["y"] + y) for x, y in three(box["width"])]
+    if touch:
+        screen = page.context.new_cdp_session(page)
+        for number, (x, y) in enumerate(points):
+            kind = "touchMove" if number else "touchStart"
+            screen.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
+        screen.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        return
+    page.mouse.move(*points[0])
+    page.mouse.down()
+    for point in points:
+        page.mouse.move(*point)
+    page.mouse.up()
+
+
+def drop(page: Page, name: str, content: bytes, kind: str) -> None:
+    """Drop a file onto the page."""
+    data = page.evaluate_handle(
+        """([name, content, type]) => {
+            const data = new DataTransfer();
+            data.items.add(new File([Uint8Array.from(atob(content), (byte) => byte.charCodeAt())], name, { type }));
+            return data;
+        }""",
+        [name, base64.b64encode(content).decode(), kind],
+    )
+    page.dispatch_event("h1", "dragover", {"dataTransfer": data})
+    expect(page.locator("#drop")).to_have_class("over")
+    page.dispatch_event("h1", "drop", {"dataTransfer": data})
+    expect(page.locator("#drop")).not_to_have_class("over")
+
+
+def paste_text(page: Page, field: str, text: str) -> None:
+    page.evaluate("(text) => navigator.clipboard.writeText(text)", text)
+    page.focus(field)
+    page.keyboard.press("Control+V")
+
+
+def downloaded(page: Page, link: str) -> bytes:
+    with page.expect_download() as download:
+        page.click(link)
+    return Path(download.value.path()).read_bytes()
+
+
+def run(command: str, folder: Path) -> Any:
+    """Run a command that a page shows, as people do who paste it into a terminal, and return its answer."""
+    return json.loads(subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, check=True).stdout)
+
+
+def table(page: Page) -> list[list[str]]:
+    return [row.locator("th, td").all_text_contents() for row in page.locator("#table tr").all()]
+
+
+def test_hello_world(start, place, browser, view):
+    context = browser.new_context(**view)
+    page = context.new_page()
+    page.goto(start("hello_world", place))
+    assert page.inner_text("body").strip() == "Hello World"
+    context.close()
+
+
+def test_square(square):
+    page = square()
+    for number, its_square in {"-3": "9", "2.5": "6.25", "9" * 100: str((10**100 - 1) ** 2)}.items():
+        page.fill("input", number)
+        page.keyboard.press("Enter")
+        expect(page.locator("output")).to_have_text(its_square)
+
+
+def test_square_of_a_word(square):
+    page = square(refusals=1)
+    page.fill("input", "five's")
+    page.keyboard.press("Enter")
+    expect(page.locator("output.wrong")).to_contain_text("such as 5 or 2.5")
+
+
+def test_one_flower(flowers):
+    page = flowers()
+    for name, value in {"f1": "4", "f2": "5", "f3": "10"}.items():
+        page.get_by_label(name).fill(value)
+    page.keyboard.press("Enter")
+    expect(page.locator("#answer")).to_have_text("virginica")
+    expect(page.locator(".bars li")).to_have_count(3)
+    expect(page.locator(".bars li").last).to_have_text(re.compile(r"^virginica\d+\.\d %$"))
+    page.get_by_label("f1").fill("5")  # an answer does not stay beside other numbers
+    expect(page.locator("#answer")).to_have_text("")
+
+
+def test_one_flower_by_keyboard_alone(flowers):
+    page = flowers()
+    for key in [
+        "Tab",
+        "Tab",
+        "5",
+        "Tab",
+        "3",
+        "Tab",
+        "1",
+        "Tab",
+        "Enter",
+    ]:  # tabbing into a field selects what is in it
+        page.keyboard.press(key)
+    expect(page.locator("#answer")).to_have_text("setosa")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_one_bad_flower(flowers):
+    page = flowers(refusals=1)
+    page.get_by_label("f2").fill("1e39")
+    page.get_by_role("button", name="Predict", exact=True).click()
+    expect(page.locator("#answer.wrong")).to_contain_text("f2: Input should be less than or equal to")
+    expect(page.locator(".bars li")).to_have_count(0)
+
+
+def test_paste_a_table(flowers):
+    page = flowers()
+    paste_text(page, "#rows", "f1\tf2\tf3\n5.1\t3.5\t1.4\n6.3\t3.3\t6.0\n")
+    page.get_by_role("button", name="Predict all").click()
+    expect(page.locator("#summary")).to_have_text("Rows: 2.")
+    header, first, second = table(page)
+    assert header[:5] == ["row", "f1", "f2", "f3", "prediction"]
+    assert first[:5] == ["1", "5.1", "3.5", "1.4", "setosa"]
+    assert second[:5] == ["2", "6.3", "3.3", "6.0", "virginica"]
+
+
+def test_drop_a_csv_file(flowers):
+    """Other order, other columns, quotes, an empty line, Windows' line ends and byte order mark; and HTML as a cell."""
+    rows = [["f3", 'a "name"', "f1", "f2"], ["1.4", "<img src=x onerror=alert(1)>", "5.1", "3.5"]]
+    rows += [["6", 'one, "two"\nthree', "6.3", "3.3"], []]
+    file = io.StringIO(newline="")
+    csv.writer(file).writerows(rows)
+    page = flowers()
+    drop(page, "rows.csv", file.getvalue().encode("utf-8-sig"), "text/csv")
+    expect(page.locator("#summary")).to_have_text('Rows: 2. Not used by the model: a "name".')
+    got = list(csv.reader(io.StringIO(downloaded(page, "#csv").decode(), newline="")))
+    classes = ["probability setosa", "probability versicolor", "probability virginica"]
+    assert got[0] == [*rows[0], "prediction", *classes]
+    assert [row[:5] for row in got[1:]] == [[*rows[1], "setosa"], [*rows[2], "virginica"]]
+    assert [sum(map(float, row[5:])) for row in got[1:]] == pytest.approx([1, 1], abs=1e-5)
+
+
+def test_choose_a_long_csv_file(flowers, tmp_path):
+    """A long table is shown in part and downloaded as a whole, and the command reads what it sends from a file."""
+    (tmp_path / "rows.csv").write_text("f1;f2;f3\n" + "5.1;3.5;1.4\n" * 5000)
+    page = flowers()
+    page.set_input_files("[type=file]", tmp_path / "rows.csv")
+    expect(page.locator("#summary")).to_have_text("Rows: 5000. The first 100:")
+    assert len(table(page)) == 101
+    assert downloaded(page, "#csv").count(b",setosa,") == 5000
+    (tmp_path / "rows.json").write_bytes(downloaded(page, "#json"))
+    command = page.inner_text("#curl")
+    assert command.endswith("-d @rows.json")
+    answers = run(command, tmp_path)
+    assert [answer["prediction"] for answer in answers] == ["setosa"] * 5000
+
+
+def test_bad_tables(flowers):
+    page = flowers(refusals=2)
+    for text, *says in [
+        ["f2,f1,f3\n1,2,3\n4,no,\n", "Row 2, f1 “no”: Input should be a valid number", "Row 2, f3 “”: Input should be"],
+        ["5.1,3.5,1.4\n", "The first row must name the columns: f1, f2, f3."],
+        ["f1,f2\n5.1,3.5\n", "These columns are missing: f3."],
+        ["f1,f2,f3\n", "There is no row below the names of the columns."],
+        ["f1,f2,f3\n1,2,3\n1,2,3,4\n", "Row 2 has 4 cells, and there are 3 columns."],
+        ["f1,f2,f3\n" + "1,2,3\n" * 100_001, "100000"],
+    ]:
+        drop(page, "rows.csv", text.encode(), "text/csv")
+        for words in says:
+            expect(page.locator("#summary.wrong")).to_contain_text(words)
+        expect(page.locator("#table")).to_be_hidden()
+
+
+def test_form_of_another_model(visit, tmp_path):
+    """Text with known values, whole numbers, yes/no, and what may be empty; names and values with quotes and tags."""
+    from sklearn.preprocessing import OneHotEncoder
+    from test_export import BUYS, GAPS, people, serve
+
+    evil = """<b onclick='alert(1)'>"Rome"</b>"""
+    X = GAPS.replace({"city": {"Rome": evil}})
+    model = people(OneHotEncoder()).fit(X, BUYS)
+    with serve(model, X, tmp_path) as predict:
+        page = visit(predict.removesuffix("/predict"))
+        page.get_by_label("city").select_option(evil)
+        page.get_by_label("age").fill("41")
+        page.get_by_label("income").fill("")
+        page.get_by_label("member").select_option("no")
+        page.get_by_role("button", name="Predict", exact=True).click()
+        row = {"city": evil, "age": 41, "income": None, "member": False}
+        answer = requests.post(predict, json=row, timeout=10).json()
+        expect(page.locator("#answer")).to_have_text(str(answer["prediction"]))
+        assert run(page.inner_text("#curl"), tmp_path) == answer
+        paste_text(page, "#rows", 'member\tage\tincome\tcity\nFALSE\t41\t\t"' + evil.replace('"', '""') + '"\n')
+        page.get_by_role("button", name="Predict all").click()
+        expect(page.locator("#table td").nth(5)).to_have_text(str(answer["prediction"]))
+
+
+def test_draw_a_three(digits, view):
+    page = digits()
+    draw_three(page, "has_touch" in view)
+    drawing = page.locator("#drawing")
+    expect(drawing.locator(".prediction")).to_have_text("3")
+    expect(drawing.locator(".bars li")).to_have_count(10)
+    seen = drawing.locator("canvas")
+    expect(seen).to_be_visible()
+    assert seen.evaluate("(canvas) => [canvas.width, canvas.height]") == [28, 28]
+    bright = (
+        "(canvas) => Math.max(...canvas.getContext('2d').getImageData(0, 0, 28, 28).data.filter((_, i) => i % 4 === 0))"
+    )
+    assert seen.evaluate(bright) > 200
+    page.get_by_role("button", name="Clear").click()
+    expect(drawing.locator(".prediction")).to_contain_text("as you draw")
+    expect(drawing.locator(".bars li")).to_have_count(0)
+
+
+def test_a_dot_is_ink(digits):
+    page = digits()
+    page.locator("#paper").click()
+    expect(page.locator("#drawing .bars li")).to_have_count(10)
+
+
+def test_one_request_at_a_time_as_one_draws(digits, view):
+    page = digits()
+    under_way: list[int] = [0]
+    most: list[int] = []
+
+    def count(change: int) -> None:
+        under_way[0] += change
+        most.append(under_way[0])
+
+    page.on("request", lambda _: count(1))
+    page.on("requestfinished", lambda _: count(-1))
+    for _ in range(5):
+        draw_three(page, "has_touch" in view)
+    expect(page.locator("#drawing .prediction")).to_have_text("3")
+    assert max(most) == 1
+
+
+def test_choose_two_pictures(digits):
+    page = digits()
+    page.get_by_label("Choose pictures").set_input_files([SAMPLES / "one.png", SAMPLES / "three.png"])
+    expect(page.locator("#results .prediction")).to_have_text(["1", "3"])
+    expect(page.locator("#results .name")).to_have_text(["one.png", "three.png"])
+    for image in page.locator("#results img").all():
+        expect(image).to_be_visible()
+
+
+def test_pictures_and_what_is_none(digits):
+    """A bad file does not spoil the others, and its name is only text."""
+    white = io.BytesIO()
+    Image.new("L", (28, 28), "white").save(white, "PNG")
+    files = [
+        {"name": "<img src=x onerror=alert(1)>.txt", "mimeType": "text/plain", "buffer": b"seven"},
+        {"name": "white.png", "mimeType": "image/png", "buffer": white.getvalue()},
+        {"name": "three.png", "mimeType": "image/png", "buffer": (SAMPLES / "three.png").read_bytes()},
+    ]
+    page = digits(refusals=2)
+    page.get_by_label("Choose pictures").set_input_files(files)
+    answers = page.locator("#results .prediction")
+    expect(answers).to_have_text([re.compile("^This is not a picture"), re.compile("[a-z]+ .*[.]$"), "3"])
+    expect(page.locator("#results .name").first).to_have_text("<img src=x onerror=alert(1)>.txt")
+
+
+def test_drop_a_picture(digits):
+    page = digits()
+    drop(page, "three.png", (SAMPLES / "three.png").read_bytes(), "image/png")
+    expect(page.locator("#results .prediction")).to_have_text("3")
+    expect(page.locator("#results .bars li")).to_have_count(10)
+
+
+def test_paste_a_picture(digits):
+    page = digits()
+    page.evaluate(
+        """async (bytes) => {
+            const picture = new Blob([new Uint8Array(bytes)], { type: "image/png" });
+            await navigator.clipboard.write([new ClipboardItem({ "image/png": picture })]);
+        }""",
+        list((SAMPLES / "seven.png").read_bytes()),
+    )
+    page.keyboard.press("Control+V")
+    expect(page.locator("#results .prediction")).to_have_text("7")
+
+
+def test_take_a_photo(digits, view):
+    """The camera is offered where there is a touch screen; the browser then opens it itself."""
+    page = digits()
+    camera = page.get_by_label("Take a photo")
+    if "has_touch" not in view:
+        expect(camera).to_be_hidden()
+        return
+    assert camera.get_attribute("capture") == "environment"
+    camera.set_input_files(SAMPLES / "three_photo.jpg")
+    expect(page.locator("#results .prediction")).to_have_text("3")
+
+
+@pytest.mark.parametrize("example", ["passing_arguments", "simple_ml", "image_classification"])
+def test_copy_the_command(start, place, visit, view, tmp_path, example):
+    """Over plain HTTP, where browsers keep navigator.clipboard back; and what is copied runs, and answers the same."""
+    page = visit(start(example, place).replace("127.0.0.1", PLAIN))
+    assert page.evaluate("isSecureContext") is False
+    if example == "image_classification":
+        draw_three(page, "has_touch" in view)
+        (tmp_path / "digit.png").write_bytes(downloaded(page, "#save"))
+    page.get_by_role("button", name="Copy").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    page.evaluate("document.querySelector('main').append(document.createElement('textarea'))")
+    field = page.locator("textarea").last
+    field.evaluate("(field) => { field.ariaLabel = 'what was copied'; }")
+    field.focus()
+    page.keyboard.press("Control+V")
+    command = field.input_value().replace(PLAIN, "127.0.0.1")
+    assert command.startswith("curl ")
+    answer = run(command, tmp_path)
+    if example == "passing_arguments":
+        assert answer == 25
+    else:
+        assert answer["prediction"] == {"simple_ml": "versicolor", "image_classification": 3}[example]
+
+
+@pytest.mark.parametrize("example", ["passing_arguments", "simple_ml", "image_classification"])
+def test_link_to_the_api(start, place, visit, example):
+    page = visit(start(example, place))
+    assert requests.get(page.get_by_role("link", name="API").evaluate("(link) => link.href"), timeout=10).ok
+
+
+@pytest.mark.parametrize("example", ["passing_arguments", "simple_ml"])
+def test_the_service_has_gone(start, place, visit, example):
+    page = visit(start(example, place))
+    page.evaluate("() => { window.fetch = () => Promise.reject(new TypeError('Failed to fetch')); }")
+    page.locator("form button").first.click()
+    expect(page.locator(".wrong").first).to_contain_text("The service cannot be reached")
+
+
+@pytest.mark.skipif(os.environ.get("SCREENSHOTS") != "1", reason="SCREENSHOTS=1 writes docs/images")
+@pytest.mark.parametrize("example", ["simple_ml", "image_classification"])
+def test_screenshots(start, browser, example):
+    context = browser.new_context(viewport={"width": 760, "height": 600}, device_scale_factor=2)
+    page = context.new_page()
+    page.goto(start(example, "process"))
+    if example == "simple_ml":
+        page.get_by_role("button", name="Predict", exact=True).click()
+        page.fill("#rows", "flower\tf1\tf2\tf3\nA\t5.1\t3.5\t1.4\nB\t6.3\t3.3\t6.0\nC\t5.9\t3.0\t4.2\n")
+        page.get_by_role("button", name="Predict all").click()
+        page.wait_for_selector("#table table")
+    else:
+        page.get_by_label("Choose pictures").set_input_files([SAMPLES / "seven.png", SAMPLES / "three_photo.jpg"])
+        expect(page.locator("#results .prediction")).to_have_text(["7", "3"])
+        draw_three(page, touch=False)
+        expect(page.locator("#drawing .prediction")).to_have_text("3")
+    curl = page.locator("#curl")  # with the port that the README has
+    curl.evaluate("(curl) => { curl.textContent = curl.textContent.replace(location.host, 'localhost:5000'); }")
+    DOCS.mkdir(parents=True, exist_ok=True)
+    picture = Image.open(io.BytesIO(page.screenshot(full_page=True)))
+    picture.convert("RGB").quantize(128).save(DOCS / f"{example}.png", optimize=True)  # a third of the bytes
+    context.close()
