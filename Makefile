@@ -4,6 +4,8 @@ PYTHON ?= python3
 EXAMPLES := hello_world passing_arguments simple_ml image_classification
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
+UV := .venv/scripts/bin/uv
+
 .DEFAULT_GOAL := help
 .PHONY: help run stop logs test lint measure train lock clean
 
@@ -38,9 +40,9 @@ train: .venv/simple_ml-train .venv/image_classification-train  ## train both mod
 	cd simple_ml && ../.venv/simple_ml-train/bin/python train.py
 	cd image_classification && ../.venv/image_classification-train/bin/python train.py $(if $(DATA),--data $(abspath $(DATA)))
 
-lock: .venv/tests  ## renew every requirements.txt from its requirements.in
+lock: .venv/scripts  ## renew every requirements.txt from its requirements.in
 	@for file in $(basename $(wildcard */requirements*.in)); do echo "$$file.txt"; (cd $$(dirname $$file) && \
-		../.venv/tests/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		../$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make lock" $$(basename $$file).in --output-file $$(basename $$file).txt) || exit 1; done
 
 clean: stop  ## remove what the other targets made
@@ -51,15 +53,19 @@ simple_ml/model.onnx: simple_ml/train.py simple_ml/export.py | .venv/simple_ml-t
 	cd simple_ml && ../.venv/simple_ml-train/bin/python train.py
 
 # One virtual environment for each requirements.txt: .venv/simple_ml, and .venv/simple_ml-train for requirements-train.txt
-.venv/%-train: %/requirements-train.txt
+.venv/scripts: scripts/requirements.txt
+	@$(PYTHON) -c '$(SUPPORTED)' || { echo "$(PYTHON) is $$($(PYTHON) -V). Set one from 3.11 to 3.13, as in: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@rm -rf $@ && $(PYTHON) -m venv $@ && $@/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $< || { rm -rf $@; exit 1; }
+	@touch $@
+
+.venv/%-train: %/requirements-train.txt | .venv/scripts
 	$(create_venv)
 
-.venv/%: %/requirements.txt
+.venv/%: %/requirements.txt | .venv/scripts
 	$(create_venv)
 
 define create_venv
-@$(PYTHON) -c '$(SUPPORTED)' || { echo "$(PYTHON) is $$($(PYTHON) -V). Set one from 3.11 to 3.13, as in: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 @echo "Installing $< into $@"
-@rm -rf $@ && $(PYTHON) -m venv $@ && $@/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $< || { rm -rf $@; exit 1; }
+@rm -rf $@ && $(UV) venv --quiet --python $(PYTHON) $@ && $(UV) pip install --quiet --python $@ --require-hashes -r $< || { rm -rf $@; exit 1; }
 @touch $@
 endef
