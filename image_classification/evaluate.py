@@ -1,4 +1,4 @@
-"""Measure a running service on a folder of pictures: FOLDER/0/... to FOLDER/9/...
+"""Measure a running service on a folder of pictures, FOLDER/0/... to FOLDER/9/..., or on the test images of mnist.npz.
 
     python3 evaluate.py FOLDER [--url URL] [--perturb] [--contact-sheet FILE.png]
 
@@ -14,6 +14,7 @@ import io
 import numpy as np
 import requests
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
@@ -62,6 +63,19 @@ def perturb(data: bytes, name: str) -> bytes:
     return buffer.getvalue()
 
 
+def pictures(source: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield each picture of a folder, or of a file as Keras keeps MNIST in, as "label/name" and the file's content."""
+    if source.suffix == ".npz":
+        with np.load(source) as arrays:
+            for number, (pixels, label) in enumerate(zip(arrays["x_test"], arrays["y_test"], strict=True)):
+                buffer = io.BytesIO()
+                Image.fromarray(pixels).save(buffer, "PNG")
+                yield f"{label}/{number}.png", buffer.getvalue()
+    for path in sorted(source.glob("[0-9]/*")):
+        if path.is_file():
+            yield f"{path.parent.name}/{path.name}", path.read_bytes()
+
+
 def ask(session: requests.Session, url: str, data: bytes) -> tuple[str, float, list | None]:
     """Return the prediction ("none" for a 422), its probability, and what the network saw."""
     response = session.post(url, files={"file": data}, params={"input": 1}, timeout=60)
@@ -73,10 +87,10 @@ def ask(session: requests.Session, url: str, data: bytes) -> tuple[str, float, l
     return prediction, answer["probabilities"][prediction], answer.get("input")
 
 
-def draw(misread: list[tuple[Path, bytes, str, list | None]], file: Path) -> None:
+def draw(misread: list[tuple[str, bytes, str, list | None]], file: Path) -> None:
     """Save the misread pictures, each beside what the network saw."""
     sheet = Image.new("RGB", (4 * 260, max(1, -(-len(misread) // 4)) * 140), "grey")
-    for number, (path, data, prediction, seen) in enumerate(misread):
+    for number, (name, data, prediction, seen) in enumerate(misread):
         left, top = number % 4 * 260, number // 4 * 140
         image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGBA")
         image = ImageOps.contain(image, (124, 112))
@@ -84,43 +98,41 @@ def draw(misread: list[tuple[Path, bytes, str, list | None]], file: Path) -> Non
         if seen is not None:
             small = Image.fromarray(np.array(seen, np.uint8)).resize((112, 112), 0)
             sheet.paste(small, (left + 130, top + 16))
-        text = f"{path.parent.name}/{path.name[-24:]} -> {prediction}"
-        ImageDraw.Draw(sheet).text((left + 2, top + 2), text)
+        ImageDraw.Draw(sheet).text((left + 2, top + 2), f"{name[-26:]} -> {prediction}")
     sheet.save(file)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="with sub-folders 0 ... 9")
+    parser.add_argument("folder", type=Path, help="with sub-folders 0 ... 9, or mnist.npz")
     parser.add_argument("--url", default="http://localhost:5000/predict")
     parser.add_argument("--perturb", action="store_true", help="under each perturbation, too")
     parser.add_argument("--contact-sheet", type=Path, metavar="FILE.png", help="of the misread")
     options = parser.parse_args()
-    paths = sorted(p for p in options.folder.glob("[0-9]/*") if p.is_file())
-    if not paths:
-        parser.error(f"no pictures in {options.folder}/0 ... {options.folder}/9")
     table = options.folder / "SOURCES.tsv"
     rows = csv.DictReader(table.open(), delimiter="\t") if table.exists() else ()
     named = {row["file"]: row for row in rows}
 
     session = requests.Session()
-    misread: list[tuple[Path, bytes, str, list | None]] = []
+    misread: list[tuple[str, bytes, str, list | None]] = []
     for name in ("none", *PERTURBATIONS) if options.perturb else ("none",):
         kinds, sources = defaultdict(list), defaultdict(list)
         right, sure, lines = [], [], []
-        for path in paths:
-            data = perturb(path.read_bytes(), name)
+        for picture, original in pictures(options.folder):
+            data = perturb(original, name)
             prediction, probability, seen = ask(session, options.url, data)
-            good = prediction == path.parent.name
+            good = prediction == picture.split("/")[0]
             right.append(good)
             if probability >= 0.9:
                 sure.append(good)
-            if row := named.get(f"{path.parent.name}/{path.name}"):
+            if row := named.get(picture):
                 kinds[row["kind"]].append(good)
                 sources[row["from"]].append(good)
             if not good:
-                misread.append((path, data, prediction, seen))
-                lines.append(f"  {path.parent.name}/{path.name} -> {prediction} {probability:.2f}")
+                misread.append((picture, data, prediction, seen))
+                lines.append(f"  {picture} -> {prediction} {probability:.2f}")
+        if not right:
+            parser.error(f"no pictures in {options.folder}/0 ... {options.folder}/9")
         parts = [f"{name:12} {np.mean(right):7.2%} of {len(right)} ({right.count(False)} misread)"]
         parts += [f"{kind} {np.mean(hits):.2%}" for kind, hits in sorted(kinds.items())]
         if sources:

@@ -1,0 +1,55 @@
+"""image_classification's evaluate.py, against the real service."""
+
+import numpy as np
+import pytest
+import shutil
+import subprocess
+import sys
+from conftest import ROOT
+from pathlib import Path
+from PIL import Image
+
+EXAMPLE = ROOT / "image_classification"
+NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+
+
+def evaluate(url: str, *arguments: str | Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, EXAMPLE / "evaluate.py", *arguments, "--url", f"{url}/predict"]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture
+def url(start) -> str:
+    return start("image_classification", "process")
+
+
+def test_folder(url, tmp_path):
+    """Ten digits, of which one lies in the folder of another: it counts as misread, as it is and however perturbed."""
+    rows = ["file\tlabel\tkind\tfrom"]
+    for label, name in enumerate(NAMES):
+        folder = tmp_path / str(label if label != 3 else 8)
+        folder.mkdir(exist_ok=True)
+        shutil.copy(EXAMPLE / "samples" / f"{name}.png", folder)
+        rows.append(f"{folder.name}/{name}.png\t{folder.name}\tscan\t{'me' if label < 5 else 'you'}")
+    (tmp_path / "SOURCES.tsv").write_text("\n".join(rows))
+    answer = evaluate(url, tmp_path, "--perturb", "--contact-sheet", tmp_path / "sheet.png")
+    assert answer.returncode == 0, answer.stderr
+    lines = answer.stdout.splitlines()
+    assert (
+        len([line for line in lines if "90.00% of 10 (1 misread), scan 90.00%, mean over sources 90.00%" in line]) == 10
+    )
+    assert len([line for line in lines if line.startswith("  8/three.png -> 3 ")]) == 10
+    assert Image.open(tmp_path / "sheet.png").size == (4 * 260, 3 * 140)
+
+
+def test_mnist_file(url, tmp_path):
+    images = [np.asarray(Image.open(EXAMPLE / "samples" / f"{name}.png").resize((28, 28))) for name in NAMES]
+    np.savez(tmp_path / "mnist.npz", x_test=255 - np.stack(images), y_test=np.arange(10))
+    answer = evaluate(url, tmp_path / "mnist.npz")
+    assert "100.00% of 10 (0 misread)" in answer.stdout
+
+
+def test_no_pictures(url, tmp_path):
+    answer = evaluate(url, tmp_path)
+    assert answer.returncode == 2
+    assert "no pictures" in answer.stderr
