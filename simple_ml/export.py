@@ -141,6 +141,9 @@ def convert(model: Any, features: list[dict]) -> bytes:
         "null": NULL,
     }
     set_model_props(onnx, {key: json.dumps(value) for key, value in about.items()})
+    opsets = sorted(onnx.opset_import, key=lambda opset: opset.domain)  # skl2onnx leaves their order to chance
+    del onnx.opset_import[:]
+    onnx.opset_import.extend(opsets)
     return onnx.SerializeToString(deterministic=True)
 
 

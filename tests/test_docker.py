@@ -77,6 +77,9 @@ def test_logs_and_options(built, example):
     assert "'no' is not a valid integer" in answer.stderr
     with container(built(example), "--env", "GRANIAN_LOG_ACCESS_ENABLED=1") as (url, name):
         requests.get(f"{url}/nowhere", timeout=10)
-        log = subprocess.run(["docker", "logs", name], capture_output=True, text=True)
-        assert "Started worker-1" in log.stdout + log.stderr
-        assert '"GET /nowhere HTTP/1.1" 404' in log.stdout + log.stderr
+        logs = ["docker", "logs", name]
+        while '"GET /nowhere HTTP/1.1" 404' not in (
+            log := subprocess.run(logs, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout
+        ):
+            time.sleep(0.1)  # it is written after the answer
+        assert "Started worker-1" in log
