@@ -77,7 +77,8 @@ class Terminal:
 @pytest.fixture
 def clone(tmp_path) -> Iterator[Path]:
     """A copy of what the repository holds, as `git clone` would give it, and no container left from it."""
-    shutil.copytree(ROOT, tmp_path / "clone", ignore=shutil.ignore_patterns(".*", "__pycache__", "model.onnx"))
+    made = shutil.ignore_patterns(".git", ".venv", ".run", ".*_cache", "__pycache__", "model.onnx")
+    shutil.copytree(ROOT, tmp_path / "clone", ignore=made)
     before = set(docker("ps", "--all", "--quiet").split())
     yield tmp_path / "clone"
     for name in set(docker("ps", "--all", "--quiet").split()) - before:
