@@ -356,6 +356,19 @@ def test_draw_a_three(digits, view):
     expect(drawing.locator(".bars li")).to_have_count(0)
 
 
+def test_a_cleared_paper_is_not_sent(digits):
+    """A blank picture would be refused, and the refusal stand in the browser's console."""
+    page = digits()
+    page.locator("#paper").scroll_into_view_if_needed()
+    page.evaluate("""() => {
+        const { left, top } = document.querySelector("#paper").getBoundingClientRect();
+        draw({ clientX: left + 50, clientY: top + 50 });
+        document.querySelector("#clear").click();
+    }""")
+    page.wait_for_timeout(300)
+    expect(page.locator("#drawing .prediction")).to_contain_text("as you draw")
+
+
 def test_a_dot_is_ink(digits):
     page = digits()
     page.locator("#paper").click()
