@@ -9,12 +9,12 @@ from ai_edge_litert.interpreter import Interpreter
 from decode import decode
 from flask import Flask, Response, abort, jsonify, render_template, request
 from granian.cli import cli
+from multipart import MultipartError, MultipartParser, ParserLimitReached
 from pathlib import Path
 from preprocess import prepare
 from schema import MAX_BYTES, MAX_FILES, docs
 from typing import IO, Any
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
-from werkzeug.formparser import parse_form_data
 
 MODEL = Path(__file__).with_name("model.tflite")
 LABELS = zipfile.ZipFile(MODEL).read("labels.txt").decode().splitlines()  # train.py packs it into the model file
@@ -48,19 +48,26 @@ def predict() -> Response:
     Answers 400 to a form without a picture, 413 to what is too large, 415 to what is no picture, and 422 to a picture
     that is damaged or shows nothing.
     """
-    if request.mimetype != "multipart/form-data":
-        body = request.get_data()
-        if len(body) == MAX_BYTES:  # a chunked body has no Content-Length: Werkzeug reads so far and drops the rest
-            abort(413)
-        return jsonify(classify(io.BytesIO(body)))
-    _, _, uploads = parse_form_data(  # into memory: Flask's own way needs a file system that can be written to
-        request.environ, lambda *_, **__: io.BytesIO(), max_content_length=MAX_BYTES, max_form_parts=MAX_FILES
-    )
-    files = uploads.getlist("file")
-    if not files:
-        abort(400, 'Send a picture as the field "file" of a form: curl -F "file=@digit.png"')
-    answers = [classify(file.stream) for file in files]
+    answers = [classify(picture) for picture in pictures()]
     return jsonify(answers if len(answers) > 1 else answers[0])
+
+
+def pictures() -> list[IO[bytes]]:
+    """Return the form's files in the field `file`, or the body itself; in memory, since no disk may be written to."""
+    body = request.get_data()
+    if len(body) == MAX_BYTES:  # a chunked body has no Content-Length: Werkzeug reads so far and drops the rest
+        abort(413)
+    if request.mimetype != "multipart/form-data":
+        return [io.BytesIO(body)]
+    limits = {"part_limit": MAX_FILES, "memory_limit": MAX_BYTES, "spool_limit": MAX_BYTES}
+    form = MultipartParser(io.BytesIO(body), request.mimetype_params.get("boundary", ""), **limits)
+    try:  # not Flask's own way, which compiles regular expressions for each request: a third of its time
+        files = [part.file for part in form if part.name == "file" and part.filename]
+    except ParserLimitReached:
+        abort(413)
+    except MultipartError as error:
+        abort(400, f'The form is damaged ({error}). Let the client make it: curl -F "file=@digit.png"')
+    return files or abort(400, 'Send a picture as the field "file" of a form: curl -F "file=@digit.png"')
 
 
 def classify(file: IO[bytes]) -> dict[str, Any]:

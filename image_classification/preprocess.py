@@ -13,7 +13,6 @@ other pictures only if they look the same, so `prepare` takes these steps:
 import contextlib
 import math
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFilter
 
@@ -117,13 +116,10 @@ def is_light(grey: Image.Image) -> bool:
     Ink is thin, so what a median takes away is skewed to its side, under shadows too; and the
     picture's border is paper, which decides for strokes as thick as the gaps between them.
     """
-    level = np.asarray(shrink(grey, 16), np.int32)
-    rows, columns = (np.minimum(np.maximum(np.arange(-2, n + 2), 0), n - 1) for n in level.shape)
-    wider = level[rows][:, columns]  # by two pixels on each side, repeated
-    # 5x5 pixels around each; sliding_window_view does the same in four times as long.
-    around = as_strided(wider, (*level.shape, 5, 5), wider.strides * 2).reshape(-1, 25)
+    small = shrink(grey, 16)
+    level = np.asarray(small, np.int32)
     flat = level.ravel()
-    detail = flat - np.partition(around, 12)[:, 12].astype(float)
+    detail = flat - np.asarray(small.filter(ImageFilter.MedianFilter(5)), float).ravel()
     square = detail * detail
     skew = float(square @ detail) / (float(square.sum()) ** 1.5 / math.sqrt(len(detail)) + 1e-3)
     border = quantile(np.concatenate((level[0], level[-1], level[:, 0], level[:, -1])), 0.5)
@@ -247,6 +243,8 @@ def of_digit(
     Parts that run along the border or from one side to another are taken for ruled lines,
     shadows and the table's edge, and only if there is nothing else for the digit.
     """
+    if part.max() == 0:  # there is but one
+        return part == 0
     height, across = shape
     order = part.argsort(kind="stable")
     count = np.bincount(part)
