@@ -2,14 +2,16 @@
 
 import warnings
 from flask import abort
+from pi_heif import register_heif_opener
 from PIL import Image, ImageOps, UnidentifiedImageError
 from typing import IO
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # JPEG has MPO in it, which some phones write
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "HEIF")  # some phones write MPO, in JPEG, or HEIC, in HEIF
 MAX_PIXELS = 50_000_000  # of a picture
 DRAFT = 256  # pixels a side: a larger JPEG is decoded at 1/2, 1/4 or 1/8, as long as it stays above this
 
 Image.init()  # load the decoders now, not in the first request
+register_heif_opener(thumbnails=False, decode_threads=1)
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
@@ -28,5 +30,5 @@ def decode(file: IO[bytes]) -> Image.Image:
     except UnidentifiedImageError:
         abort(415, f"This is not a picture. Send one of {', '.join(FORMATS)}.")
     except Exception as error:  # a damaged or hostile file makes a decoder raise whatever it likes
-        abort(422, f"The picture is damaged ({error}).")
+        abort(422, f"The picture is damaged ({' '.join(str(error).split())}).")
     return image

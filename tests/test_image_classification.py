@@ -125,6 +125,7 @@ def svg() -> bytes:
         pytest.param(png_bomb(0), 415, id="0x0"),
         pytest.param(encoded(drawing(), "JPEG")[:1500], 422, id="truncated jpeg"),
         pytest.param(encoded(drawing())[:200], 422, id="truncated png"),
+        pytest.param((SAMPLES / "three_photo.heic").read_bytes()[:5000], 422, id="truncated heic"),
         pytest.param(encoded(Image.new("L", (28, 28), "white")), 422, id="white"),
         pytest.param(encoded(Image.new("L", (28, 28), "black")), 422, id="black"),
         pytest.param(encoded(Image.new("L", (300, 300), 127)), 422, id="grey"),
