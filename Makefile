@@ -7,7 +7,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13)
 UV := .venv/scripts/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop logs test lint measure train lock clean
+.PHONY: help run stop logs test lint sbom measure train lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## */\1\t/' | expand -t 12
@@ -27,10 +27,15 @@ logs:  ## show what the examples printed
 test: .venv/tests $(addprefix .venv/,$(EXAMPLES)) .venv/image_classification-train simple_ml/model.onnx  ## run the tests (ARGS="-k iris": some of them)
 	.venv/tests/bin/python -m pytest $(ARGS)
 
-lint: .venv/tests  ## check style and types
+lint: .venv/tests  ## check style, types, Dockerfiles, and the packages for known vulnerabilities
 	.venv/tests/bin/ruff check .
 	.venv/tests/bin/ruff format --check .
 	@for folder in $(EXAMPLES) scripts tests; do echo "mypy $$folder"; (cd $$folder && ../.venv/tests/bin/mypy --config-file ../pyproject.toml .) || exit 1; done
+	.venv/tests/bin/hadolint */Dockerfile*
+	@.venv/tests/bin/python scripts/audit.py
+
+sbom: .venv/tests $(addprefix .venv/,$(EXAMPLES))  ## write what the images hold into sbom/, in the format of CycloneDX
+	@.venv/tests/bin/python scripts/sbom.py $(EXAMPLES)
 
 measure: .venv/tests  ## print size, start, memory and stop of the four containers, and the cost of a picture
 	@.venv/tests/bin/python scripts/measure.py
@@ -46,7 +51,7 @@ lock: .venv/scripts  ## renew every requirements.txt from its requirements.in
 		--custom-compile-command "make lock" $$(basename $$file).in --output-file $$(basename $$file).txt) || exit 1; done
 
 clean: stop  ## remove what the other targets made
-	rm -rf .venv .run .pytest_cache .ruff_cache .mypy_cache simple_ml/model.onnx
+	rm -rf .venv .run sbom .pytest_cache .ruff_cache .mypy_cache simple_ml/model.onnx
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 simple_ml/model.onnx: simple_ml/train.py simple_ml/export.py | .venv/simple_ml-train

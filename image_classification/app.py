@@ -1,6 +1,5 @@
 """Image classification: files as input, a trained network. Adds to simple_ml: uploads, and a model made elsewhere."""
 
-import io
 import numpy as np
 import os
 import threading
@@ -9,10 +8,9 @@ from ai_edge_litert.interpreter import Interpreter
 from decode import decode
 from flask import Flask, Response, abort, jsonify, render_template, request
 from granian.cli import cli
-from multipart import MultipartError, MultipartParser, ParserLimitReached
 from pathlib import Path
 from preprocess import prepare
-from schema import MAX_BYTES, MAX_FILES, docs
+from schema import MAX_BYTES, MAX_FILES, docs, pictures
 from typing import IO, Any
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
@@ -22,7 +20,8 @@ network = Interpreter(model_content=MODEL.read_bytes(), num_threads=1)  # as byt
 network.allocate_tensors()
 INPUT, OUTPUT = network.get_input_details()[0], network.get_output_details()[0]
 SHAPE = tuple(INPUT["shape"][1:].tolist())  # rows, columns, channels
-one_at_a_time = threading.Lock()  # an interpreter is no place for two threads, and a decoded photo takes much memory
+one_photo = threading.Lock()  # decoded, it takes much memory
+one_run = threading.Lock()  # an interpreter is no place for two threads
 
 app = Flask(__name__)
 app.json.sort_keys = False  # type: ignore[attr-defined]  # the labels stay in the model's order
@@ -38,6 +37,8 @@ def index() -> str:
 
 @app.get("/healthz")  # for Docker's HEALTHCHECK and for load balancers
 def healthz() -> dict[str, str]:
+    with one_run:  # not one_photo: what is slow to answer is not ill
+        network.invoke()  # on the last picture; a network that cannot: 500
     return {"status": "ok"}
 
 
@@ -52,34 +53,17 @@ def predict() -> Response:
     return jsonify(answers if len(answers) > 1 else answers[0])
 
 
-def pictures() -> list[IO[bytes]]:
-    """Return the form's files in the field `file`, or the body itself; in memory, since no disk may be written to."""
-    body = request.get_data()
-    if len(body) == MAX_BYTES:  # a chunked body has no Content-Length: Werkzeug reads so far and drops the rest
-        abort(413)
-    if request.mimetype != "multipart/form-data":
-        return [io.BytesIO(body)]
-    limits = {"part_limit": MAX_FILES, "memory_limit": MAX_BYTES, "spool_limit": MAX_BYTES}
-    form = MultipartParser(io.BytesIO(body), request.mimetype_params.get("boundary", ""), **limits)
-    try:  # not Flask's own way, which compiles regular expressions for each request: a third of its time
-        files = [part.file for part in form if part.name == "file" and part.filename]
-    except ParserLimitReached:
-        abort(413)
-    except MultipartError as error:
-        abort(400, f'The form is damaged ({error}). Let the client make it: curl -F "file=@digit.png"')
-    return files or abort(400, 'Send a picture as the field "file" of a form: curl -F "file=@digit.png"')
-
-
 def classify(file: IO[bytes]) -> dict[str, Any]:
     """Return the likeliest label of a picture and the probability of each; for `?input=1` also what the network saw."""
-    with one_at_a_time:
+    with one_photo:
         try:
             picture = prepare(decode(file), SHAPE)
         except ValueError as error:
             abort(422, str(error))
-        network.set_tensor(INPUT["index"], picture[np.newaxis])
-        network.invoke()
-        probabilities = network.get_tensor(OUTPUT["index"])[0].tolist()
+        with one_run:
+            network.set_tensor(INPUT["index"], picture[np.newaxis])
+            network.invoke()
+            probabilities = network.get_tensor(OUTPUT["index"])[0].tolist()
     label = LABELS[probabilities.index(max(probabilities))]
     answer: dict[str, Any] = {"prediction": int(label) if label.isdecimal() else label}
     answer["probabilities"] = {label: round(p, 4) for label, p in zip(LABELS, probabilities, strict=True)}

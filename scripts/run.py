@@ -35,8 +35,11 @@ def docker_problem() -> str | None:
 
 
 def build(example: str) -> None:
-    """Build an example's image."""
-    command = ["docker", "build", "--quiet", "--tag", IMAGES[example], str(ROOT / example)]
+    """Build an example's image, labelled with the commit where there is one: with -dirty, there is more than that."""
+    describe = ["git", "-C", str(ROOT), "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty"]
+    git = subprocess.run(describe, capture_output=True, text=True) if shutil.which("git") else None
+    label = ["--build-arg", f"REVISION={git.stdout.strip() if git else ''}"]
+    command = ["docker", "build", "--quiet", *label, "--tag", IMAGES[example], str(ROOT / example)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 

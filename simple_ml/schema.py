@@ -130,14 +130,15 @@ def document(about: dict[str, Any]) -> dict[str, Any]:
         },
     }
     index = {"operationId": "index", "summary": "A page to try it with"}
-    healthz = {"operationId": "healthz", "summary": "Whether the service answers"}
+    healthz = {"operationId": "healthz", "summary": "Whether the model answers"}
+    health = {"200": answer("It does", HEALTH), "500": error("It does not")}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Simple ML", "version": "1.0.0", "summary": "Features in, predictions out"},
         "servers": [{"url": "."}],  # beside this document, wherever a proxy puts it
         "paths": {
             "/predict": {"post": predict},
-            "/healthz": {"get": healthz | {"responses": {"200": answer("It does", HEALTH)}}},
+            "/healthz": {"get": healthz | {"responses": health}},
             "/": {"get": index | {"responses": {"200": answer("The page", {"type": "string"}, "text/html")}}},
         },
         "components": {"schemas": definitions["$defs"] | {"Problem": PROBLEM}},

@@ -3,8 +3,7 @@
 import json
 import pytest
 import requests
-import subprocess
-from conftest import ROOT, assert_problem
+from conftest import assert_problem
 
 FLOWER = {"f1": 4, "f2": 5, "f3": 10}
 SPECIES = ["setosa", "versicolor", "virginica"]
@@ -96,18 +95,3 @@ def test_a_megabyte_of_digits(url):
 def test_the_last_of_two_equal_keys_counts(url):
     answer = requests.post(url, data='{"f1": "no", "f1": 4, "f2": 5, "f3": 10}', timeout=10)
     assert answer.json()["prediction"] == "virginica"
-
-
-def test_training_twice_gives_the_same_file(tmp_path):
-    """`train.py` is run for real, as the Dockerfile does."""
-    models = []
-    for number in (1, 2):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        for name in ("train.py", "export.py"):
-            (folder / name).write_bytes((ROOT / "simple_ml" / name).read_bytes())
-        python = ROOT / ".venv" / "simple_ml-train" / "bin" / "python"
-        printed = subprocess.run([python, "train.py"], cwd=folder, check=True, capture_output=True, text=True).stdout
-        assert "cross-validated" in printed
-        models.append((folder / "model.onnx").read_bytes())
-    assert models[0] == models[1]
