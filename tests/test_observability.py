@@ -20,7 +20,8 @@ PATIENCE = 60  # seconds
 
 def wait_for(what: Callable[[], bool]) -> None:
     """Return once `what()` is true; until then a request may fail, or be left without an answer."""
-    for _ in range(PATIENCE * 10):
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
         with contextlib.suppress(requests.RequestException):
             if what():
                 return
@@ -30,7 +31,7 @@ def wait_for(what: Callable[[], bool]) -> None:
 
 def metric(port: int, name: str) -> dict[str, float]:
     """Return a metric's value for each worker; nothing as long as none has been collected."""
-    answer = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=5)  # now and then the exporter leaves one waiting
+    answer = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=5)
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("text/plain")
     families = {family.name: family.samples for family in text_string_to_metric_families(answer.text)}
