@@ -24,7 +24,7 @@ stop:  ## stop what `make run` started
 logs:  ## show what the examples printed
 	@$(PYTHON) scripts/run.py logs $(EXAMPLES)
 
-test: .venv/tests $(addprefix .venv/,$(EXAMPLES)) .venv/image_classification-train simple_ml/model.onnx  ## run the tests (ARGS="-k iris": some of them)
+test: .venv/tests $(addprefix .venv/,$(EXAMPLES)) .venv/image_classification-train .venv/kubernetes simple_ml/model.onnx  ## run the tests (ARGS="-k iris": some of them)
 	.venv/tests/bin/python -m pytest $(ARGS)
 
 lint: .venv/tests  ## check style, types, Dockerfiles, and the packages for known vulnerabilities

@@ -1,12 +1,10 @@
-"""Simple ML: train at build time, serve the model. Adds to passing_arguments: a model, and input of several fields.
-
-It knows no feature by name. What to ask for is in model.onnx, where export.py has put it.
-"""
+"""Simple ML: train at build time, serve the model. Adds to passing_arguments: a model, and input of several fields."""
 
 import json
 import numpy as np
 import onnxruntime
 import os
+import threading
 from flask import Flask, Response, abort, render_template, request
 from granian.cli import cli
 from pathlib import Path
@@ -19,10 +17,11 @@ options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = options.inter_op_num_threads = 1  # there is a worker for each processor already
 session = onnxruntime.InferenceSession(Path(__file__).with_name("model.onnx"), options, ["CPUExecutionProvider"])
 about = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
-features = dict(zip([node.name for node in session.get_inputs()], about["features"], strict=True))
+features = dict(zip([node.name for node in session.get_inputs()], about["features"], strict=True))  # by export.py
 outputs = [node.name for node in session.get_outputs()][: 1 + about["probabilities"]]
 class_of = dict(zip(about["labels"], about["classes"], strict=True))  # ONNX has no yes/no labels: it says 0 and 1
 one, many = adapters(about)
+one_list = threading.Lock()  # at a time, since a long one takes much memory
 
 app = Flask(__name__)
 app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES  # more is refused before it is read
@@ -32,7 +31,6 @@ app.register_blueprint(docs(about))  # /openapi.json says what goes in and out, 
 
 @app.get("/")
 def index() -> str:
-    """A page with a form, for people."""
     return render_template("index.html", features=about["features"]) + "\n"
 
 
@@ -51,9 +49,12 @@ def predict() -> Response:
     body = request.get_data()
     if len(body) == MAX_BYTES:  # a chunked body has no Content-Length: Werkzeug reads so far and drops the rest
         abort(413)
-    is_list = body.lstrip().startswith(b"[")
-    answers = run(many.validate_json(body) if is_list else [one.validate_json(body)])
-    return Response(to_json(answers if is_list else answers[0]) + b"\n", content_type="application/json")
+    if body.lstrip().startswith(b"["):
+        with one_list:
+            text = to_json(run(many.validate_json(body)))
+    else:
+        text = to_json(run([one.validate_json(body)])[0])
+    return Response(text + b"\n", content_type="application/json")
 
 
 def run(rows: list[dict]) -> list[dict]:

@@ -1,0 +1,118 @@
+"""The manifests in kubernetes/, put together by kustomize: valid, locked down, and every reference leads on."""
+
+import copy
+import json
+import kubernetes_validate
+import os
+import pytest
+import shutil
+import subprocess
+import yaml
+from conftest import EXAMPLES, ROOT
+from pathlib import Path
+
+VERSIONS = ["1.30", "1.37"]  # the oldest that knows preStop's sleep, and the newest with a schema here
+KUSTOMIZE = [["kustomize", "build"], ["kubectl", "kustomize"]]
+FOLDER = ROOT / "kubernetes"
+CHECKOV = ROOT / ".venv" / "kubernetes" / "bin" / "checkov"
+
+
+@pytest.fixture(scope="module")
+def manifests() -> list[dict]:
+    found = [[*command, str(FOLDER)] for command in KUSTOMIZE if shutil.which(command[0])]
+    if not found and os.environ.get("REQUIRE_KUBECTL") != "1":
+        pytest.skip("neither kustomize nor kubectl")
+    assert found, "neither kustomize nor kubectl"
+    built = subprocess.run(found[0], capture_output=True, text=True, check=True)
+    assert built.stderr == ""  # such as: a field is deprecated
+    return list(yaml.safe_load_all(built.stdout))
+
+
+def named(manifests: list[dict], kind: str) -> dict[str, dict]:
+    return {manifest["metadata"]["name"]: manifest for manifest in manifests if manifest["kind"] == kind}
+
+
+def lint(manifests: list[dict], folder: Path) -> dict:
+    """Return checkov's report on manifests."""
+    (folder / "manifests.yaml").write_text(yaml.safe_dump_all(manifests))
+    options = ["--config-file", FOLDER / ".checkov.yaml", "--file", folder / "manifests.yaml", "--output", "json"]
+    run = subprocess.run([CHECKOV, *map(str, options)], capture_output=True, text=True)
+    report = json.loads(run.stdout)
+    assert run.returncode == (report["summary"]["failed"] > 0), run.stderr
+    return report
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_valid(manifests, version):
+    for manifest in manifests:
+        kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_a_misspelt_field_is_not_valid(manifests):
+    wrong = copy.deepcopy(next(iter(named(manifests, "Deployment").values())))
+    wrong["spec"]["replica"] = 3
+    with pytest.raises(kubernetes_validate.ValidationError, match="replica"):
+        kubernetes_validate.validate(wrong, VERSIONS[-1], strict=True)
+
+
+def test_policies(manifests, tmp_path):
+    report = lint(manifests, tmp_path)
+    failed = {
+        f"{check['check_id']} {check['check_name']}: {check['resource']}"
+        for check in report["results"]["failed_checks"]
+    }
+    assert failed == set()
+    assert report["summary"]["passed"] > 300
+    wrong = copy.deepcopy(manifests)
+    for deployment in named(wrong, "Deployment").values():
+        del deployment["spec"]["template"]["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
+    assert lint(wrong, tmp_path)["summary"]["failed"] == len(EXAMPLES)
+
+
+def test_one_of_each_for_each_example(manifests):
+    apps = {f"{example.replace('_', '-')}-app" for example in EXAMPLES}
+    for kind in "Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy":
+        assert set(named(manifests, kind)) == apps
+    for manifest in manifests:
+        assert manifest["kind"] == "Namespace" or manifest["metadata"]["namespace"] == "examples"
+
+
+def test_references_lead_on(manifests):
+    deployments, services = named(manifests, "Deployment"), named(manifests, "Service")
+    for name, deployment in deployments.items():
+        pod = deployment["spec"]["template"]
+        selectors = [
+            deployment["spec"]["selector"]["matchLabels"],
+            services[name]["spec"]["selector"],
+            named(manifests, "PodDisruptionBudget")[name]["spec"]["selector"]["matchLabels"],
+            named(manifests, "NetworkPolicy")[name]["spec"]["podSelector"]["matchLabels"],
+            *(each["labelSelector"]["matchLabels"] for each in pod["spec"]["topologySpreadConstraints"]),
+        ]
+        assert all(selector == pod["metadata"]["labels"] for selector in selectors)  # its own pods, and no others
+        scaled = named(manifests, "HorizontalPodAutoscaler")[name]["spec"]["scaleTargetRef"]
+        assert (scaled["kind"], scaled["name"]) == ("Deployment", name)
+        ports = {port["name"]: port["containerPort"] for port in pod["spec"]["containers"][0]["ports"]}
+        assert ports[services[name]["spec"]["ports"][0]["targetPort"]] == 5000
+    backends = [
+        path["backend"]["service"]
+        for rule in named(manifests, "Ingress")["examples"]["spec"]["rules"]
+        for path in rule["http"]["paths"]
+    ]
+    assert {backend["name"] for backend in backends} == set(services)
+    for backend in backends:
+        assert backend["port"]["name"] in [port["name"] for port in services[backend["name"]]["spec"]["ports"]]
+
+
+def test_the_same_as_in_the_image_and_in_compose(manifests):
+    """Image, user, workers and limits are in several files: they say the same."""
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    for example, tag in EXAMPLES.items():
+        pod = named(manifests, "Deployment")[f"{example.replace('_', '-')}-app"]["spec"]["template"]["spec"]
+        container = pod["containers"][0]
+        assert container["image"] == f"registry.example.com/team/{tag}:1.0"
+        user = f"USER {pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}\n"
+        assert user in (ROOT / example / "Dockerfile").read_text()
+        limits = compose[example]["deploy"]["resources"]["limits"]
+        assert container["resources"]["limits"] == {"cpu": limits["cpus"], "memory": f"{limits['memory']}i"}
+        workers = container["env"][0]["value"]
+        assert compose[example]["environment"]["GRANIAN_WORKERS"] == f"${{GRANIAN_WORKERS:-{workers}}}"
