@@ -4,7 +4,7 @@ import io
 import numpy as np
 import requests
 from concurrent.futures import ThreadPoolExecutor
-from measure import PORT, docker
+from measure import PORT, docker, inside, processor_seconds
 from PIL import Image
 from run import IMAGES, ROOT, SAFE, build
 
@@ -39,17 +39,6 @@ def pictures() -> dict[str, bytes]:
 def post(session: requests.Session, picture: bytes) -> None:
     answer = session.post(URL, files={"file": picture}, timeout=120)
     answer.raise_for_status()
-
-
-def inside(name: str, command: str) -> str:
-    return docker("exec", name, "sh", "-c", command)
-
-
-def processor_seconds(name: str) -> float:
-    """Return what the processes of a container have used, from the kernel's /proc/PID/stat (see proc(5))."""
-    lines = inside(name, "cat /proc/[0-9]*/stat; getconf CLK_TCK").splitlines()
-    servers = [line.rpartition(")")[2].split() for line in lines[:-1] if "(python3)" in line or "(granian" in line]
-    return sum(int(fields[11]) + int(fields[12]) for fields in servers) / int(lines[-1])
 
 
 def peak_memory(name: str) -> int:
