@@ -21,19 +21,21 @@ SAFE = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges
 START_SECONDS = 60
 
 
-def engine_answers() -> bool:
+def answers(*command: str) -> bool:
     with contextlib.suppress(FileNotFoundError):
-        return subprocess.run(["docker", "info"], capture_output=True).returncode == 0
+        return subprocess.run(command, capture_output=True).returncode == 0
     return False
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs an engine where there is none, unless REQUIRE_DOCKER says that there must be one."""
-    if os.environ.get("REQUIRE_DOCKER") == "1" or engine_answers():
+    if os.environ.get("REQUIRE_DOCKER") == "1":
         return
-    for item in items:
-        if "docker" in item.keywords:
-            item.add_marker(pytest.mark.skip(reason="no Docker engine answers"))
+    for mark, command in {"docker": ["docker", "info"], "compose": ["docker", "compose", "version"]}.items():
+        if not answers(*command):
+            for item in items:
+                if mark in item.keywords:
+                    item.add_marker(pytest.mark.skip(reason=f"`{' '.join(command)}` fails"))
 
 
 def free_port() -> int:

@@ -8,7 +8,7 @@ import yaml
 from collections.abc import Iterator
 from conftest import EXAMPLES, ROOT, docker
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.compose]
 PROJECT = "composetest"
 SECONDS = 120
 MEGABYTES = {"hello_world": 256, "passing_arguments": 256, "simple_ml": 1024, "image_classification": 512}
