@@ -164,6 +164,19 @@ def test_bad_forms(url, body, content_type, status):
     assert_problem(requests.post(url, data=body, headers={"Content-Type": content_type}, timeout=30), status)
 
 
+def test_a_chunked_form_that_is_too_large(url):
+    """It has no Content-Length, and may not be cut off and called damaged."""
+
+    def parts():
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        for _ in range(33):
+            yield bytes(2**20)
+        yield b"\r\n--x--\r\n"
+
+    answer = requests.post(url, data=parts(), headers={"Content-Type": "multipart/form-data; boundary=x"}, timeout=60)
+    assert_problem(answer, 413)
+
+
 def test_other_field(url):
     answer = requests.post(url, files={"image": encoded(drawing())}, timeout=10)
     assert "file" in assert_problem(answer, 400)["detail"]
