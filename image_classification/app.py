@@ -15,7 +15,10 @@ from typing import IO, Any
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 MODEL = Path(__file__).with_name("model.tflite")
-LABELS = zipfile.ZipFile(MODEL).read("labels.txt").decode().splitlines()  # train.py packs it into the model file
+try:
+    LABELS = zipfile.ZipFile(MODEL).read("labels.txt").decode().splitlines()  # train.py packs it into the model file
+except (OSError, KeyError, zipfile.BadZipFile) as error:
+    raise SystemExit(f"{MODEL} is missing or damaged: {error}") from None
 network = Interpreter(model_content=MODEL.read_bytes(), num_threads=1)  # as bytes: the file may be replaced
 network.allocate_tensors()
 INPUT, OUTPUT = network.get_input_details()[0], network.get_output_details()[0]

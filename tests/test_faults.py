@@ -1,0 +1,200 @@
+"""What goes wrong in production: workers that are killed, stops under load, no model, no memory, slow clients."""
+
+import concurrent.futures
+import contextlib
+import io
+import json
+import os
+import pytest
+import requests
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from conftest import EXAMPLES, ROOT, container, free_port, process
+from PIL import Image, ImageDraw
+from test_contract import workers
+from urllib.parse import urlsplit
+
+CLIENTS = 8
+SECONDS = 60
+
+
+def eventually(what: str, is_so: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline, f"not within {SECONDS} s: {what}"
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def load(url: str) -> Iterator[dict[str, int]]:
+    """Ask all the while, a connection for each request, and count: sent, failed (and then tried again), lost."""
+
+    def client() -> None:
+        while not stop.is_set():
+            failures = 0
+            while failures < 5:
+                with contextlib.suppress(requests.ConnectionError):
+                    assert requests.get(url, timeout=30).ok
+                    break
+                failures += 1
+                time.sleep(0.1)
+            with lock:
+                counts["sent"] += 1
+                counts["failed"] += failures
+                counts["lost"] += failures == 5
+
+    counts = {"sent": 0, "failed": 0, "lost": 0}
+    stop, lock = threading.Event(), threading.Lock()
+    with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
+        clients = [pool.submit(client) for _ in range(CLIENTS)]
+        try:
+            yield counts
+        finally:
+            stop.set()
+        for each in clients:
+            each.result()
+
+
+def test_a_killed_worker_is_replaced_under_load():
+    """What it had accepted fails, at most a request a client; all the rest is answered, and what is tried again too."""
+    with process("hello_world") as (url, server), load(url) as counts:
+        eventually("there are two workers", lambda: len(workers(server.pid)) == 2)
+        victim = workers(server.pid)[0]
+        eventually("there is load", lambda: counts["sent"] > 100)
+        os.kill(victim, signal.SIGKILL)
+        eventually("another has its place", lambda: victim not in workers(server.pid) and len(workers(server.pid)) == 2)
+        sent = counts["sent"]
+        eventually("there is load", lambda: counts["sent"] > sent + 100)
+    assert counts["failed"] <= CLIENTS
+    assert counts["lost"] == 0
+
+
+def photo() -> bytes:
+    """A digit of 12 megapixels: some time's work."""
+    image = Image.new("RGB", (4000, 3000), "white")
+    ImageDraw.Draw(image).line([(1500, 600), (2500, 600), (1800, 2400)], fill="black", width=200, joint="curve")
+    file = io.BytesIO()
+    image.save(file, "JPEG")
+    return file.getvalue()
+
+
+def test_a_stop_answers_what_was_accepted():
+    body = photo()
+    with process("image_classification") as (url, server), concurrent.futures.ThreadPoolExecutor(32) as pool:
+        address = urlsplit(url)
+        connections = []
+        for _ in range(32):  # all but the last byte of each: accepted, and under way
+            connection = socket.create_connection((address.hostname, address.port), timeout=30)
+            head = f"POST /predict HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: {len(body)}\r\n\r\n"
+            connection.sendall(head.encode() + body[:-1])
+            connections.append(connection)
+
+        def finish(connection: socket.socket) -> bytes:
+            with connection:
+                connection.sendall(body[-1:])
+                return connection.recv(100_000)
+
+        answers = [pool.submit(finish, connection) for connection in connections]
+        concurrent.futures.wait(answers, return_when=concurrent.futures.FIRST_COMPLETED)
+        server.terminate()
+        assert {answer.result().splitlines()[0] for answer in answers} == {b"HTTP/1.1 200 OK"}
+        assert server.wait(SECONDS) == 0
+
+
+@pytest.mark.parametrize("example", ["passing_arguments", "simple_ml", "image_classification"])
+def test_a_stop_does_not_wait_for_a_stalled_upload(example):
+    with process(example) as (url, server):
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname, address.port)) as connection:
+            connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n5")
+            requests.get(f"{url}/healthz", timeout=30)
+            server.terminate()
+            assert server.wait(SECONDS) == 0
+
+
+@pytest.mark.parametrize("fault", ["missing", "cut off", "empty"])
+@pytest.mark.parametrize(("example", "model"), [("simple_ml", "model.onnx"), ("image_classification", "model.tflite")])
+def test_no_model(example, model, fault, tmp_path):
+    """It ends at once, with the model's name in the last line, and does not start workers again and again."""
+    folder = shutil.copytree(ROOT / example, tmp_path / example)
+    content = (folder / model).read_bytes()
+    (folder / model).unlink()
+    if fault != "missing":
+        (folder / model).write_bytes(content[: len(content) // 2] if fault == "cut off" else b"")
+    python = ROOT / ".venv" / example / "bin" / "python"
+    environment = os.environ | {"GRANIAN_PORT": str(free_port())}
+    answer = subprocess.run(
+        [python, "app.py"], cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS
+    )
+    assert answer.returncode == 1
+    assert model in answer.stderr.strip().splitlines()[-1]
+
+
+def test_a_port_that_is_taken():
+    with socket.create_server(("0.0.0.0", 0)) as other:
+        answer = subprocess.run(
+            [ROOT / ".venv" / "hello_world" / "bin" / "python", "app.py"],
+            cwd=ROOT / "hello_world",
+            env=os.environ | {"GRANIAN_PORT": str(other.getsockname()[1]), "RUST_BACKTRACE": "0"},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+    assert answer.returncode == 1
+    assert "Address already in use" in answer.stderr.strip().splitlines()[-1]
+
+
+LITTLE = ["--memory", "140m", "--memory-swap", "140m", "--env", "GRANIAN_WORKERS=1"]  # and no swap
+
+
+@pytest.mark.docker
+def test_a_worker_that_runs_out_of_memory_is_replaced(built):
+    rows = json.dumps([{"f1": 5.1, "f2": 3.5, "f3": 1.4}] * 100_000)
+    with container(built("simple_ml"), *LITTLE) as (url, _):
+        with pytest.raises(requests.ConnectionError):
+            requests.post(f"{url}/predict", data=rows, timeout=SECONDS)
+
+        def answered() -> bool:
+            with contextlib.suppress(requests.ConnectionError):
+                return requests.post(f"{url}/predict", data='{"f1": 4, "f2": 5, "f3": 10}', timeout=SECONDS).ok
+            return False
+
+        eventually("it answers again", answered)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("options", [["--tmpfs", "/tmp:size=4k"], []], ids=["/tmp is full", "nothing can be written"])
+def test_nowhere_to_write_to(built, options):
+    with container(built("image_classification"), *options) as (url, _):
+        body = photo() + bytes(2**22)  # what follows a JPEG's end is not looked at
+        assert requests.post(f"{url}/predict", files={"file": body}, timeout=SECONDS).json()["prediction"] == 7
+
+
+SLOW = {
+    "silent": b"",
+    "half a header": b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-",
+    "half a body": b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n5",
+}
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("slow", SLOW)
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_two_hundred_slow_clients_do_not_keep_another_waiting(built, example, slow):
+    with container(built(example), "--env", "GRANIAN_WORKERS=2") as (url, _), contextlib.ExitStack() as stack:
+        address = urlsplit(url)
+        for _ in range(200):
+            connection = stack.enter_context(socket.create_connection((address.hostname, address.port), timeout=30))
+            connection.sendall(SLOW[slow])
+        waits = []
+        for _ in range(100):
+            start = time.monotonic()
+            assert requests.get(f"{url}/healthz", timeout=SECONDS).ok
+            waits.append(time.monotonic() - start)
+        print(f"{example}, 200 clients that sent {slow}: p99 {1000 * sorted(waits)[98]:.0f} ms")
+        assert sorted(waits)[98] < 2  # 0.03 at most on two cores; a busy machine is slower
