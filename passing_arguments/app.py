@@ -34,7 +34,7 @@ def predict() -> Response:
     if len(body) == MAX_BYTES:  # a chunked body has no Content-Length: Werkzeug reads so far and drops the rest
         abort(413)
     try:
-        number = json.loads(body, parse_constant=not_json)
+        number = json.loads(body.decode(), parse_constant=not_json)  # UTF-8: json would guess UTF-16 from a NUL
     except (ValueError, RecursionError) as error:  # RecursionError: a thousand brackets in each other
         abort(400, f"The body is not JSON ({error}). Send one number, such as 5 or 2.5.")
     if type(number) not in (int, float):  # not isinstance(): True is an int to Python
