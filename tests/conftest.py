@@ -1,6 +1,7 @@
 """The real servers that the tests talk to, over HTTP: as processes, and in containers where an engine answers."""
 
 import contextlib
+import functools
 import os
 import pytest
 import requests
@@ -94,15 +95,12 @@ def container(image: str, *options: str) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture(scope="session")
 def built() -> Callable[[str], str]:
-    """Build an example's image, once, and return its tag."""
+    """Build an example's image, once, and return its id: what the READMEs say may give the tag to another image."""
 
+    @functools.cache
     def build(example: str) -> str:
-        if example not in done:
-            docker("build", "--tag", EXAMPLES[example], ROOT / example)
-            done.add(example)
-        return EXAMPLES[example]
+        return docker("build", "--quiet", "--tag", EXAMPLES[example], ROOT / example)
 
-    done: set[str] = set()
     return build
 
 

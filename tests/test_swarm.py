@@ -69,8 +69,8 @@ def swarm() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def stack(swarm, built) -> Iterator[None]:
     """Deploy compose.yaml with compose.swarm.yaml: one replica of each service, three of hello_world."""
-    for tag in [built(example) for example in EXAMPLES]:
-        docker("tag", tag, f"{REGISTRY}{tag}:1")
+    for example, tag in EXAMPLES.items():
+        docker("tag", built(example), f"{REGISTRY}{tag}:1")
     files = [f"--compose-file={ROOT / name}" for name in ("compose.yaml", "compose.swarm.yaml")]
     environment = os.environ | {"REGISTRY": REGISTRY, "TAG": "1", "REPLICAS": "1"}
     try:
