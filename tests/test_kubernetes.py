@@ -114,5 +114,7 @@ def test_the_same_as_in_the_image_and_in_compose(manifests):
         assert user in (ROOT / example / "Dockerfile").read_text()
         limits = compose[example]["deploy"]["resources"]["limits"]
         assert container["resources"]["limits"] == {"cpu": limits["cpus"], "memory": f"{limits['memory']}i"}
-        workers = container["env"][0]["value"]
-        assert compose[example]["environment"]["GRANIAN_WORKERS"] == f"${{GRANIAN_WORKERS:-{workers}}}"
+        settings = {setting["name"]: f"${{{setting['name']}:-{setting['value']}}}" for setting in container["env"]}
+        assert compose[example]["environment"] == settings | {
+            "GRANIAN_LOG_ACCESS_ENABLED": "${GRANIAN_LOG_ACCESS_ENABLED:-false}"
+        }
