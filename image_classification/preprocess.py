@@ -21,7 +21,7 @@ Mask = NDArray[np.bool_]
 Ints = NDArray[np.intp]
 Box = tuple[int, int, int, int]
 
-WORK = 256  # longest side, in pixels, at which the ink is searched for
+WORK = 192  # longest side, in pixels, at which the ink is searched for
 GRID = 64  # longest side at which the paper's brightness is estimated
 LEVELS = np.arange(256)
 OUTPUT = np.arange(-14, 14, dtype=np.float32)[:, np.newaxis]  # pixels of MNIST's, from the centre
@@ -111,7 +111,7 @@ def shrink(image: Image.Image, longest: int) -> Image.Image:
 
 
 def is_light(grey: Image.Image) -> bool:
-    """Whether the ink is lighter than the paper.
+    """Whether the ink of a picture, of which a small copy is enough, is lighter than the paper.
 
     Ink is thin, so what a median takes away is skewed to its side, under shadows too; and the
     picture's border is paper, which decides for strokes as thick as the gaps between them.
@@ -135,9 +135,10 @@ def find_ink(grey: Image.Image) -> Floats:
     two fifths of the picture vanish, while shadows and their edges stay. Dividing by it takes
     uneven light away (a shadow dims ink and paper by the same factor).
     """
-    if is_light(grey):
-        grey = ImageChops.invert(grey)
-    paper = np.asarray(shrink(grey, GRID), np.int16)
+    small = shrink(grey, GRID)
+    if is_light(small):
+        grey, small = ImageChops.invert(grey), ImageChops.invert(small)
+    paper = np.asarray(small, np.int16)
     for _ in "yx":  # once for each axis; .T swaps them
         paper = median3(paper).T
     reach = max(1, paper.shape[0] // 5), max(1, paper.shape[1] // 5)
