@@ -19,7 +19,7 @@ from test_docker import health
 
 COMMAND_SECONDS = 900
 GUIDE = "docs/operating.md"
-READMES = ["README.md", *(f"{example}/README.md" for example in EXAMPLES)]
+READMES = ["README.md", "benchmarks/README.md", *(f"{example}/README.md" for example in EXAMPLES)]
 
 
 def blocks(readme: Path) -> Iterator[tuple[int, str, str]]:

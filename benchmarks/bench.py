@@ -1,0 +1,442 @@
+"""Compare the examples with other ways to serve the same model, on this machine: see README.md, and run `make bench`.
+
+Top to bottom: setting up, starting the servers, driving them, and what is measured. Who they are: servers.py.
+"""
+
+import argparse
+import csv
+import http.client
+import json
+import numpy as np
+import os
+import platform
+import psutil
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from report import report
+from servers import BARE, CONNECTIONS, OURS, PHOTO, ROUTE, SERVERS, WORKLOADS, Request, Server, check, request_of
+from statistics import median
+from typing import IO, Any, NamedTuple
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+WORK = ROOT / ".run" / "bench"  # models, copies of the examples, what the servers print
+EXAMPLES = {"hello": "hello_world", "iris": "simple_ml", "forest": "simple_ml", "picture": "image_classification"}
+SAFE = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+START_SECONDS = 120
+WARM_SECONDS = 1
+USERS = 50  # of the constant rate, at most
+MAX_RATE = 200  # of it, a second: more would measure locust
+
+Address = tuple[str, int]
+FAILED: list[str] = []
+EXPECTED: dict[str, Any] = {}  # by workload: what ours answers
+
+
+class Row(NamedTuple):
+    workload: str  # or, of what a whole server costs, the group
+    server: str
+    measure: str
+    at: int | str  # connections, or rows in a request
+    repeat: int
+    value: float
+
+
+def say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+@contextmanager
+def noted(title: str) -> Iterator[None]:
+    """Let one that fails not end the rest: the report says what failed."""
+    try:
+        yield
+    except Exception as error:
+        say(f"FAILED: {title}: {error}")
+        FAILED.append(f"{title}: {' '.join(str(error).split())[:200]}")
+
+
+def run(*command: str | Path, **options: Any) -> str:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))}: {done.stderr[-1000:]}")
+    return done.stdout.strip()
+
+
+# ---- Setting up
+
+
+def environment(peer: str) -> Path:
+    """Install a peer's locked packages into an environment of its own, unless they are there."""
+    folder, wanted = ROOT / ".venv" / "bench" / peer, HERE / peer / "requirements.txt"
+    installed = folder / "requirements.txt"
+    if not installed.exists() or installed.read_text() != wanted.read_text():
+        say(f"installing {peer}")
+        uv = ROOT / ".venv" / "scripts" / "bin" / "uv"
+        shutil.rmtree(folder, ignore_errors=True)
+        run(uv, "venv", "--quiet", "--python", sys.executable, folder)
+        # compiled, as the packages in our images are: else the first start would do it
+        options: list[str | Path] = ["--quiet", "--compile-bytecode", "--require-hashes", "--python", folder]
+        run(uv, "pip", "install", *options, "--requirement", wanted)
+        shutil.copy(wanted, installed)
+    return folder
+
+
+def copy_example(example: str, name: str) -> Path:
+    made = shutil.ignore_patterns("__pycache__", ".*_cache", "model.onnx", "README.md")
+    shutil.rmtree(WORK / name, ignore_errors=True)
+    return Path(shutil.copytree(ROOT / example, WORK / name, ignore=made))
+
+
+def with_forest(folder: Path) -> None:
+    """Put the forest into a copy of simple_ml, as its user would: in train.py."""
+    old, new = "make_pipeline(StandardScaler(), LogisticRegression())", "RandomForestClassifier(random_state=0)"
+    text = (folder / "train.py").read_text()
+    if old not in text:
+        raise RuntimeError("simple_ml/train.py has another model now: change with_forest() too")
+    imported = "from sklearn.ensemble import RandomForestClassifier\n"
+    text = text.replace("from sklearn.linear_model", imported + "from sklearn.linear_model").replace(old, new)
+    (folder / "train.py").write_text(text)
+
+
+def prepare(groups: list[str]) -> None:
+    """Make models, images and environments, and note what ours answers: the others are to answer it too."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    for example in sorted({EXAMPLES[group] for group in groups} - {"hello_world"}):
+        say(f"training the models for {example}")
+        run(ROOT / ".venv" / f"{example}-train" / "bin" / "python", HERE / "models.py", WORK, example)
+    for group in groups:
+        folder = ROOT / EXAMPLES[group]
+        if group == "forest":
+            with_forest(folder := copy_example("simple_ml", group))
+        if group == "picture":
+            folder = copy_example("image_classification", group)
+            shutil.copy(WORK / "picture.tflite", folder / "model.tflite")
+            (WORK / "modules").mkdir(exist_ok=True)  # our preparation of pictures alone, which the peers call
+            shutil.copy(folder / "preprocess.py", WORK / "modules")
+        ours = next(server for server in SERVERS[group] if server.title == OURS)
+        say(f"building {ours.image}")
+        run("docker", "build", "--quiet", "--tag", ours.image, folder)
+        for peer in dict.fromkeys(server.peer for server in SERVERS[group] if server.peer):
+            with noted(peer):
+                python = environment(peer) / "bin" / "python"
+                if peer == "mlflow":
+                    saved = WORK / f"{group}.mlflow"
+                    shutil.rmtree(saved, ignore_errors=True)
+                    run(python, HERE / "mlflow" / "save.py", WORK / f"{group}.joblib", saved, cwd=WORK)
+        with started(group, ours) as (address, _, _):
+            for workload in WORKLOADS[group]:
+                text = ask(address, request_of(ours, workload))
+                EXPECTED[workload] = json.loads(text) if group != "hello" else {}
+
+
+# ---- Starting
+
+
+def ask(address: Address, request: Request, timeout: float = 60) -> bytes:
+    connection = http.client.HTTPConnection(*address, timeout=timeout)
+    try:
+        connection.request(request.method, request.path, request.body, {"Content-Type": request.type})
+        answer = connection.getresponse()
+        text = answer.read()
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise RuntimeError(f"{request.path} answered {answer.status}: {text[:300]!r}")
+    return text
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@contextmanager
+def container(server: Server, workers: int, log: IO[bytes]) -> Iterator[tuple[Address, int]]:
+    """Run one of our images, locked down as in production: (address, first process)."""
+    options = ["--env", f"GRANIAN_WORKERS={workers}"]
+    if server.title in (ROUTE, BARE):
+        options += ["--volume", f"{HERE / 'limits'}:/limits:ro", "--env", "PYTHONPATH=/limits:/app"]
+    command = [part.format(workers=workers) for part in server.command]
+    name = run("docker", "run", "--detach", *SAFE, *options, server.image, *command)
+    try:
+        details = json.loads(run("docker", "inspect", name))[0]
+        # not a published port: Docker's proxy in between would be measured too
+        yield (details["NetworkSettings"]["Networks"]["bridge"]["IPAddress"], 5000), details["State"]["Pid"]
+    finally:
+        subprocess.run(["docker", "logs", name], stdout=log, stderr=log)
+        run("docker", "rm", "--force", name)
+
+
+@contextmanager
+def process(server: Server, workers: int, log: IO[bytes], model: Path) -> Iterator[tuple[Address, int]]:
+    """Run a peer with its own packages: (address, first process)."""
+    folder, port = environment(server.peer), free_port()
+    variables = {
+        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+        "PYTHONPATH": str(WORK / "modules"),
+        "MODEL": str(model),
+        "WORKERS": str(workers),
+        "UVICORN_ACCESS_LOG": "0",  # for MLflow, which has no option for it
+        "BENTOML_HOME": str(WORK / "bentoml"),
+        "BENTOML_DO_NOT_TRACK": "1",
+    }
+    command = [part.format(port=port, workers=workers, model=model) for part in server.command]
+    first = subprocess.Popen(
+        [str(folder / "bin" / command[0]), *command[1:]],
+        cwd=HERE / server.peer,
+        env=os.environ | variables,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    try:
+        yield ("127.0.0.1", port), first.pid
+    finally:
+        family = [first.pid, *(child.pid for child in children(first.pid))]
+        first.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            first.wait(10)
+        for pid in family:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        first.wait()
+
+
+@contextmanager
+def started(group: str, server: Server, workers: int = 2) -> Iterator[tuple[Address, float, int]]:
+    """Start a server and wait for its first answer: (address, seconds that took, first process)."""
+    suffix = "keras" if group == "picture" else "mlflow" if server.peer == "mlflow" else "joblib"
+    path = WORK / f"{group}-{server.title.replace(' ', '-')}.log"
+    request = request_of(server, WORKLOADS[group][0])
+    with open(path, "wb") as log:
+        begin = time.perf_counter()
+        model = WORK / f"{group}.{suffix}"
+        with (
+            container(server, workers, log) if server.image else process(server, workers, log, model) as (address, pid)
+        ):
+            while True:
+                try:
+                    ask(address, request)
+                    break
+                except (OSError, http.client.HTTPException, RuntimeError) as error:
+                    if time.perf_counter() - begin > START_SECONDS or not alive(pid):
+                        raise RuntimeError(f"no answer: {error}; see {path.relative_to(ROOT)}") from error
+                    time.sleep(0.01)
+            yield address, time.perf_counter() - begin, pid
+
+
+def alive(pid: int) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def children(pid: int) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).children(recursive=True)
+    return []
+
+
+def memory(pid: int) -> float:
+    """Return the resident memory of a server's processes together, in MB."""
+    return sum(each.memory_info().rss for each in [psutil.Process(pid), *children(pid)]) / 1e6
+
+
+def size(server: Server) -> float:
+    """Return MB of an image over its base, or of a peer's packages."""
+    if server.image:
+        sizes = [int(run("docker", "inspect", "--format", "{{.Size}}", i)) for i in (server.image, "ubuntu:24.04")]
+        return (sizes[0] - sizes[1]) / 1e6
+    return int(run("du", "--summarize", "--bytes", ROOT / ".venv" / "bench" / server.peer).split()[0]) / 1e6
+
+
+# ---- Driving
+
+
+def described(address: Address, request: Request) -> dict[str, str]:
+    """Return a request as wrk.lua and constant_rate.py read it, from the environment."""
+    variables = os.environ | {"METHOD": request.method, "TYPE": request.type}
+    variables["URL"] = f"http://{address[0]}:{address[1]}{request.path}"
+    if request.body is not None:
+        (WORK / "body").write_bytes(request.body)
+        variables["BODY"] = str(WORK / "body")
+    return variables
+
+
+def wrk(address: Address, request: Request, connections: int, seconds: int) -> dict[str, float]:
+    """Drive a closed loop: each connection sends the next request when it has the answer."""
+    variables = described(address, request)
+    options = ["--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s", "--timeout", "60s"]
+    text = run("wrk", *options, "--script", HERE / "wrk.lua", variables["URL"], env=variables)
+    result = json.loads(text.splitlines()[-1])
+    if result["errors"] or not result["requests"]:
+        raise RuntimeError(f"{result['requests']} requests in {seconds} s, {result['errors']} of them failed")
+    return {"requests/s": result["requests"] / result["seconds"], "p50": result["p50"], "p99": result["p99"]}
+
+
+def constant_rate(address: Address, request: Request, rate: int, seconds: int) -> dict[str, float]:
+    """Drive an open loop: requests come at their time, whether or not answers do."""
+    users = min(rate, USERS)
+    variables = described(address, request) | {"PACE": str(rate / users), "WARM": "2", "TIMES": str(WORK / "times")}
+    options: list[str | Path] = [
+        "--headless",
+        "--only-summary",
+        "--locustfile",
+        HERE / "constant_rate.py",
+        "--host",
+        variables["URL"],
+    ]
+    options += ["--users", str(users), "--spawn-rate", str(users), "--run-time", f"{seconds + 3}s"]
+    options += ["--stop-timeout", "0", "--exit-code-on-error", "0"]
+    run(sys.executable, "-m", "locust", *options, env=variables)
+    result = json.loads((WORK / "times").read_text())
+    times = np.array(result["times"] or [np.inf])  # infinity: an error
+    p50, p99 = np.percentile(times, [50, 99], method="lower")
+    return {"rate": rate, "answered/s": np.isfinite(times).sum() / result["seconds"], "open p50": p50, "open p99": p99}
+
+
+# ---- Measuring
+
+
+def measure_load(rows: list[Row], args: argparse.Namespace) -> None:
+    """Measure requests a second, latencies, start and memory of all, in an order that is turned each time."""
+    rates: dict[str, int] = {}  # of the constant rate, by workload
+    for repeat in range(args.repeats):
+        for group in args.groups:
+            for server in SERVERS[group][:: -1 if repeat % 2 else 1]:
+                with noted(f"{server.title}, {group}"):
+                    measure_server(rows, args, rates, group, server, repeat)
+                    if repeat == 0:
+                        rows.append(Row(group, server.title, "size", "", repeat, size(server)))
+
+
+def measure_server(
+    rows: list[Row], args: argparse.Namespace, rates: dict[str, int], group: str, server: Server, repeat: int
+) -> None:
+    def add(subject: str, measures: dict[str, float], at: int | str = "") -> None:
+        rows.extend(Row(subject, server.title, name, at, repeat, value) for name, value in measures.items())
+
+    with started(group, server) as (address, seconds, pid):
+        add(group, {"first answer": seconds})
+        for workload in WORKLOADS[group]:
+            first, main = workload == WORKLOADS[group][0], CONNECTIONS[workload]
+            patience = 3 if workload == PHOTO else 1
+            with noted(f"{server.title}, {workload}"):
+                request = request_of(server, workload)
+                check(server, workload, ask(address, request), EXPECTED[workload])
+                wrk(address, request, 4, WARM_SECONDS * patience)
+                for connections in sorted({main, *(args.connections if first else [])}):
+                    result = wrk(address, request, connections, args.seconds * patience)
+                    add(workload, result, connections)
+                    if connections == main:
+                        rate = result["requests/s"]
+                say(f"{repeat + 1}/{args.repeats} {workload:18} {server.title:22} {rate:10,.1f} requests/s")
+                if server.title.startswith("FastAPI"):
+                    rates.setdefault(workload, max(1, min(MAX_RATE, int(rate / 2))))
+                if repeat == args.repeats - 1 and workload in rates and server.title not in (ROUTE, BARE):
+                    add(workload, constant_rate(address, request, rates[workload], 2 * args.seconds * patience))
+            if first:
+                add(group, {"memory": memory(pid)})
+        add(group, {"memory at the end": memory(pid)})
+
+
+def measure_batches(rows: list[Row], args: argparse.Namespace) -> None:
+    """Measure the time of one request with many rows, or many pictures, and nothing else to do."""
+    for group, counts in {"iris": args.rows, "picture": args.pictures}.items():
+        workload = WORKLOADS[group][0]
+        for server in [server for server in SERVERS[group] if server.many and group in args.groups]:
+            with noted(f"{server.title}, batches"), started(group, server) as (address, _, _):
+                for count in counts:
+                    request, times = request_of(server, workload, count), []
+                    for _ in range(3 if args.quick or count > 10_000 else 7):
+                        begin = time.perf_counter()
+                        text = ask(address, request)
+                        times.append(1000 * (time.perf_counter() - begin))
+                    check(server, workload, text, EXPECTED[workload], count)
+                    rows.append(Row(f"{group} batch", server.title, "ms", count, 0, median(times)))
+                    say(f"{group} {server.title:18} {count:7,} in one request: {median(times):10,.1f} ms")
+
+
+def measure_workers(rows: list[Row], args: argparse.Namespace) -> None:
+    """Measure requests a second with one worker, to be set beside those with two."""
+    for group in [group for group in ("iris", "picture") if group in args.groups]:
+        workload = WORKLOADS[group][0]
+        for server in SERVERS[group]:
+            with noted(f"{server.title}, one worker"), started(group, server, workers=1) as (address, _, _):
+                request = request_of(server, workload)
+                wrk(address, request, 4, WARM_SECONDS)
+                value = wrk(address, request, CONNECTIONS[workload], args.seconds)["requests/s"]
+                rows.append(Row(workload, server.title, "one worker", CONNECTIONS[workload], 0, value))
+                say(f"one worker: {workload:18} {server.title:22} {value:10,.1f} requests/s")
+
+
+def conditions() -> str:
+    """Return on what it is measured, and with which versions."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
+    here = f"{len(os.sched_getaffinity(0))} processors, {processor}, {platform.system()} {platform.release()}"
+    docker = run("docker", "version", "--format", "{{.Server.Version}}")
+    load = (
+        f"{subprocess.run(['wrk', '-v'], capture_output=True, text=True).stdout.split()[1]}, locust {version('locust')}"
+    )
+    ours = locked(ROOT / example for example in EXAMPLES.values())
+    peers = locked(HERE / server.peer for group in SERVERS.values() for server in group if server.peer)
+    return (
+        f"- {here}; Docker {docker}\n- load: wrk {load}\n- ours: Ubuntu's Python 3.12, {ours}\n"
+        f"- the others: Python {platform.python_version()}, {peers}\n"
+    )
+
+
+def locked(folders: Iterable[Path]) -> str:
+    """Return the packages that the folders' requirements.in name, with the versions for all Pythons."""
+    found = set()
+    for folder in folders:
+        wanted = re.findall(r"^[\w-]+", (folder / "requirements.in").read_text(), re.MULTILINE)
+        pairs = re.findall(r"^([\w-]+)==(\S+) \\$", (folder / "requirements.txt").read_text(), re.MULTILINE)
+        found |= {f"{name} {number}" for name, number in pairs if name in wanted}
+    return ", ".join(sorted(found))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="once, a second each: to see whether all of it works")
+    parser.add_argument("--groups", nargs="+", choices=SERVERS, default=list(SERVERS), help="a part of it")
+    args = parser.parse_args()
+    args.repeats, args.seconds = (1, 1) if args.quick else (3, 2)
+    args.connections = [] if args.quick else [2, 64]  # and those of CONNECTIONS
+    args.rows = [1, 100, 10_000] if args.quick else [1, 10, 100, 1000, 10_000, 100_000]
+    args.pictures = [1, 16] if args.quick else [1, 4, 16, 64, 256]
+    if not shutil.which("wrk"):
+        sys.exit("wrk is missing: on Debian and Ubuntu, `sudo apt install wrk`.")
+    if subprocess.run(["docker", "info"], capture_output=True).returncode:
+        sys.exit("No Docker engine answers: `docker info` says why.")
+    begin, rows = time.monotonic(), list[Row]()
+    whole = not args.quick and set(args.groups) == set(SERVERS)
+    folder = HERE / "results" if whole else WORK / "results"
+    folder.mkdir(parents=True, exist_ok=True)
+    prepare(args.groups)
+    for measure in measure_load, measure_batches, measure_workers:
+        measure(rows, args)
+    with open(folder / "results.csv", "w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(
+            [Row._fields, *([*row[:-1], f"{row.value:.6g}"] for row in rows)]
+        )
+    (folder / "conditions.txt").write_text(conditions())
+    (folder / "failed.txt").write_text("".join(f"- {note}\n" for note in FAILED))
+    report(folder)
+    say(f"done in {(time.monotonic() - begin) / 60:.0f} minutes: see {folder.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Make the models that all servers get, with what trains our own: models.py FOLDER simple_ml|image_classification.
+
+simple_ml: iris.joblib and forest.joblib, fitted by scikit-learn on the data of simple_ml/train.py.
+image_classification: picture.keras and picture.tflite, the network of image_classification/train.py. It learns the
+ten samples for a few seconds only: how fast a network answers does not depend on what it has learned, and that the
+answers are the same can be seen.
+"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def table(folder: Path) -> None:
+    sys.path.insert(0, str(ROOT / "simple_ml"))
+    import joblib
+    from sklearn.ensemble import RandomForestClassifier
+    from train import X, model, y
+
+    for name, estimator in {"iris": model, "forest": RandomForestClassifier(random_state=0)}.items():
+        joblib.dump(estimator.fit(X.to_numpy(), y), folder / f"{name}.joblib")
+
+
+def picture(folder: Path) -> None:
+    sys.path.insert(0, str(ROOT / "image_classification"))
+    import keras
+    import numpy as np
+    import train
+    from PIL import Image
+    from preprocess import prepare
+
+    keras.utils.set_random_seed(1)
+    digits = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    samples = ROOT / "image_classification" / "samples"
+    images = np.stack([prepare(Image.open(samples / f"{digit}.png")) for digit in digits])
+    network = train.build()
+    network.compile("adam", "sparse_categorical_crossentropy")
+    network.fit(np.repeat(images, 4, 0), np.repeat(range(10), 4), epochs=60, batch_size=40, verbose=0)
+    network.save(folder / "picture.keras")
+    train.convert(network, folder / "picture.tflite")
+
+
+if __name__ == "__main__":
+    {"simple_ml": table, "image_classification": picture}[sys.argv[2]](Path(sys.argv[1]))

@@ -1,0 +1,151 @@
+"""Who is compared, what each is asked, and whether its answer is ours."""
+
+import io
+import itertools
+import json
+import numpy as np
+import requests
+from functools import cache
+from pathlib import Path
+from PIL import Image
+from typing import Any, NamedTuple
+
+SAMPLES = Path(__file__).resolve().parent.parent / "image_classification" / "samples"
+OURS, ROUTE, BARE = "ours", "smallest Flask route", "bare WSGI app"
+TOLERANCE = 0.02  # of a probability: so far do float32, 8-bit weights and rounding move them
+ROW = {"f1": 4, "f2": 5, "f3": 10}
+SMALL, DRAWING, PHOTO = "28x28 PNG", "400x400 PNG", "12-megapixel JPEG"
+WORKLOADS = {  # the first of a group is measured most
+    "hello": ["GET /"],
+    "iris": ["iris pipeline"],
+    "forest": ["100-tree forest"],
+    "picture": [SMALL, DRAWING, PHOTO],
+}
+CONNECTIONS = dict.fromkeys(itertools.chain(*WORKLOADS.values()), 16) | {PHOTO: 4}  # what the tables compare
+
+
+class Server(NamedTuple):
+    """One way to serve: in a container of `image`, or from the folder `peer` with its own packages."""
+
+    title: str
+    command: list[str]  # {port}, {workers} and {model} are filled in
+    peer: str = ""
+    image: str = ""
+    path: str = "/predict"
+    many: str = ""  # the path for several rows or pictures, if it takes any
+    wrap: str = ""  # the name around the rows, where there is one
+    same: bool = True  # gives our answers; if not, README.md says why
+
+
+UVICORN = ["uvicorn", "--port", "{port}", "--workers", "{workers}", "--no-access-log", "--log-level", "warning"]
+GUNICORN = ["gunicorn", "--bind", "127.0.0.1:{port}", "--workers", "{workers}"]
+BENTO = ["bentoml", "serve", "--port", "{port}"]
+LITSERVE = ["python", "server.py", "{port}"]
+MLFLOW = ["mlflow", "models", "serve", "--env-manager", "local", "--model-uri", "{model}"]
+MLFLOW += ["--port", "{port}", "--workers", "{workers}"]
+KSERVE = ["python", "server.py", "--http_port", "{port}", "--workers", "{workers}", "--enable_grpc", "false"]
+KSERVE += ["--log_config_file", "log.json"]  # no access lines
+GRANIAN = ["-m", "granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "5000", "--workers", "{workers}"]
+
+
+def limits(module: str, image: str, path: str = "/predict") -> list[Server]:
+    return [
+        Server(ROUTE, [*GRANIAN, f"{module}:route"], image=image, path=path),
+        Server(BARE, [*GRANIAN, f"{module}:bare"], image=image, path=path, same=False),
+    ]
+
+
+def tables(image: str) -> list[Server]:
+    kserve = "/v1/models/table:predict"
+    return [
+        Server("FastAPI", [*UVICORN, "table:app"], "fastapi", many="/predict_many"),
+        Server(OURS, ["app.py"], image=image, many="/predict"),
+        Server("BentoML", [*BENTO, "service:Table"], "bentoml", many="/predict_many", wrap="rows"),
+        Server("LitServe", LITSERVE, "litserve"),
+        Server("MLflow", MLFLOW, "mlflow", path="/invocations", many="/invocations", wrap="dataframe_records"),
+        Server("KServe", KSERVE, "kserve", path=kserve, many=kserve, wrap="instances"),
+        *limits("table", image),
+    ]
+
+
+SERVERS = {  # FastAPI comes first in each: it sets the pace of the constant rate
+    "hello": [
+        Server("FastAPI", [*UVICORN, "hello:app"], "fastapi", path="/"),
+        Server(OURS, ["app.py"], image="simpleflask", path="/"),
+        Server("Flask's own server", ["flask", "--app", "hello", "run", "--port", "{port}"], "flask", path="/"),
+        Server("Gunicorn", [*GUNICORN, "hello:app"], "flask", path="/"),
+        Server("Waitress", ["waitress-serve", "--listen", "127.0.0.1:{port}", "hello:app"], "flask", path="/"),
+        *limits("hello", "simpleflask", path="/"),
+    ],
+    "iris": tables("simpleml"),
+    "forest": tables("bench-forest"),
+    "picture": [
+        Server("FastAPI + Keras", [*UVICORN, "server:app"], "fastapi_keras", many="/predict_many"),
+        Server(OURS, ["app.py"], image="bench-picture", many="/predict"),
+        Server("the tutorials' way", [*GUNICORN, "app:app"], "tutorial_keras", same=False),
+        Server("BentoML + Keras", [*BENTO, "service:Picture"], "bentoml_keras"),
+        Server("LitServe + Keras", LITSERVE, "litserve_keras"),
+        *limits("picture", "bench-picture"),
+    ],
+}
+
+
+class Request(NamedTuple):
+    method: str
+    path: str
+    body: Any
+    type: str
+
+
+@cache
+def picture(workload: str) -> bytes:
+    """Return a file of a digit; the photo is as grainy as a phone's are, which JPEG stores in 5 MB."""
+    file = io.BytesIO()
+    if workload == PHOTO:
+        photo = Image.open(SAMPLES / "three_photo.jpg").resize((4000, 3000), Image.Resampling.BICUBIC)
+        grain = np.random.default_rng(0).normal(0, 6, (3000, 4000, 3))
+        Image.fromarray((np.asarray(photo) + grain).clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
+    else:
+        size = 28 if workload == SMALL else 400
+        Image.open(SAMPLES / "seven.png").resize((size, size), Image.Resampling.LANCZOS).save(file, "PNG")
+    return file.getvalue()
+
+
+def request_of(server: Server, workload: str, count: int | None = None) -> Request:
+    """Return what a server is asked: one row or picture, or (count) a list of so many."""
+    path = server.path if count is None else server.many
+    if workload == "GET /":
+        return Request("GET", path, None, "")
+    if workload in WORKLOADS["picture"]:
+        name, kind = ("photo.jpg", "image/jpeg") if workload == PHOTO else ("digit.png", "image/png")
+        parts = [("file", (name, picture(workload), kind))] * (count or 1)
+        form = requests.Request("POST", "http://localhost", files=parts).prepare()
+        return Request("POST", path, form.body, form.headers["Content-Type"])
+    row: Any = list(ROW.values()) if server.wrap == "instances" else ROW
+    in_list = count is not None or server.wrap in ("instances", "dataframe_records")  # these two take nothing else
+    body: Any = [row] * (count or 1) if in_list else row
+    body = {server.wrap: body} if in_list and server.wrap else body
+    return Request("POST", path, json.dumps(body).encode(), "application/json")
+
+
+def check(server: Server, workload: str, text: bytes, expected: dict[str, Any], count: int = 1) -> None:
+    """Raise if an answer, to so many rows or pictures, is not what ours answers to each."""
+    if workload == "GET /":
+        if text != b"Hello World\n":
+            raise RuntimeError(f"another answer: {text!r}")
+        return
+    if server.title == BARE:  # always the same text
+        return
+    answers = json.loads(text)
+    if isinstance(answers, dict):
+        answers = answers.get("predictions", [answers])
+    if len(answers) != count:
+        raise RuntimeError(f"{len(answers)} answers to {count}")
+    for answer in answers:
+        if set(answer) != {"prediction", "probabilities"} or set(answer["probabilities"]) != set(
+            expected["probabilities"]
+        ):
+            raise RuntimeError(f"other fields: {answer}")
+        moved = max(abs(answer["probabilities"][label] - p) for label, p in expected["probabilities"].items())
+        if server.same and (answer["prediction"] != expected["prediction"] or moved > TOLERANCE):
+            raise RuntimeError(f"another answer: {answer}, not {expected}")

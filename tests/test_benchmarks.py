@@ -1,0 +1,44 @@
+"""The report of the benchmarks, from figures that are made up. The measuring itself is `make bench`."""
+
+import subprocess
+from conftest import ROOT
+
+PYTHON = ROOT / ".venv" / "benchmarks" / "bin" / "python"
+RESULTS = """\
+workload,server,measure,at,repeat,value
+GET /,FastAPI,requests/s,16,0,1000
+GET /,FastAPI,requests/s,16,1,3000
+GET /,FastAPI,requests/s,16,2,1100
+GET /,ours,requests/s,16,0,2200
+GET /,ours,p50,16,0,1.5
+GET /,ours,p99,16,0,12
+GET /,ours,rate,,0,200
+GET /,ours,answered/s,,0,150
+hello,ours,first answer,,0,0.25
+iris batch,ours,ms,1,0,2
+iris batch,ours,ms,1000,0,5
+"""
+
+
+def test_report(tmp_path):
+    (tmp_path / "results.csv").write_text(RESULTS)
+    (tmp_path / "conditions.txt").write_text("- a machine\n")
+    (tmp_path / "failed.txt").write_text("- MLflow: no answer\n")
+    subprocess.run([PYTHON, ROOT / "benchmarks" / "report.py", tmp_path], check=True)
+    text = (tmp_path / "results.md").read_text()
+    assert "| `GET /`: FastAPI · Flask's own server | 1.0 · 12 | 2.00 · - |" in text  # over the median of FastAPI's
+    assert "182% at the most (GET /, FastAPI)" in text
+    ours, fastapi = "| ours | 2,200 | 1.50 / 12.0 | only 150/s |", "| FastAPI | 1,100 | - / - | - |"
+    assert f"{ours}\n{fastapi}" in text  # the fastest first
+    assert "| ours | 0.25 s | - MB | - |" in text
+    assert "| rows | 1 | 1,000 |" in text
+    assert "- MLflow: no answer" in text
+    assert {path.name for path in tmp_path.glob("*.svg")} == {"throughput.svg", "batches.svg", "cost.svg"}
+
+
+def test_a_part_can_be_asked_for():
+    command = [PYTHON, ROOT / "benchmarks" / "bench.py", "--groups", "nothing"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    for group in "hello", "iris", "forest", "picture":
+        assert group in done.stderr
