@@ -7,7 +7,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13)
 UV := .venv/scripts/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop logs test lint sbom measure fuzz train lock clean
+.PHONY: help run stop logs test lint sbom measure soak overload fuzz bench train lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## */\1\t/' | expand -t 12
@@ -24,13 +24,13 @@ stop:  ## stop what `make run` started
 logs:  ## show what the examples printed
 	@$(PYTHON) scripts/run.py logs $(EXAMPLES)
 
-test: .venv/tests $(addprefix .venv/,$(EXAMPLES)) .venv/image_classification-train .venv/kubernetes .venv/fuzz simple_ml/model.onnx  ## run the tests (ARGS="-k iris": some of them)
+test: .venv/tests .venv/benchmarks $(addprefix .venv/,$(EXAMPLES)) .venv/image_classification-train .venv/kubernetes .venv/fuzz simple_ml/model.onnx  ## run the tests (ARGS="-k iris": some of them)
 	.venv/tests/bin/python -m pytest $(ARGS)
 
 lint: .venv/tests  ## check style, types, Dockerfiles, and the packages for known vulnerabilities
 	.venv/tests/bin/ruff check .
 	.venv/tests/bin/ruff format --check .
-	@for folder in $(EXAMPLES) fuzz scripts tests; do echo "mypy $$folder"; (cd $$folder && ../.venv/tests/bin/mypy --config-file ../pyproject.toml .) || exit 1; done
+	@for folder in $(EXAMPLES) benchmarks fuzz scripts tests; do echo "mypy $$folder"; (cd $$folder && ../.venv/tests/bin/mypy --config-file ../pyproject.toml *.py) || exit 1; done
 	.venv/tests/bin/hadolint */Dockerfile*
 	@.venv/tests/bin/python scripts/audit.py
 
@@ -41,17 +41,26 @@ measure: .venv/tests  ## print size, start, memory and stop of the four containe
 	@.venv/tests/bin/python scripts/measure.py
 	@.venv/tests/bin/python scripts/measure_pictures.py
 
+soak: .venv/tests  ## half an hour at half load on the four containers: does memory grow? (MINUTES=5)
+	@.venv/tests/bin/python scripts/soak.py $(or $(MINUTES),30)
+
+overload: .venv/tests  ## ten times the clients that each container can serve, and slow ones beside another
+	@.venv/tests/bin/python scripts/overload.py
+
 fuzz: .venv/fuzz simple_ml/model.onnx  ## fuzz what goes into /predict, ten minutes each (TARGET=simple_ml SECONDS=60: one, for a minute)
 	@for target in $(or $(TARGET),passing_arguments simple_ml image_classification image_classification_form); do \
 		.venv/fuzz/bin/python fuzz/fuzz.py $$target -max_total_time=$(or $(SECONDS),600) || exit 1; done
+
+bench: .venv/benchmarks .venv/simple_ml-train .venv/image_classification-train  ## compare with other ways to serve, half an hour (ARGS="--quick --groups iris": a part)
+	@.venv/benchmarks/bin/python benchmarks/bench.py $(ARGS)
 
 train: .venv/simple_ml-train .venv/image_classification-train  ## train both models anew (DATA=mnist.npz: with your copy of MNIST)
 	cd simple_ml && ../.venv/simple_ml-train/bin/python train.py
 	cd image_classification && ../.venv/image_classification-train/bin/python train.py $(if $(DATA),--data $(abspath $(DATA)))
 
 lock: .venv/scripts  ## renew every requirements.txt from its requirements.in
-	@for file in $(basename $(wildcard */requirements*.in)); do echo "$$file.txt"; (cd $$(dirname $$file) && \
-		../$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	@for file in $(basename $(wildcard */requirements*.in benchmarks/*/requirements.in)); do echo "$$file.txt"; (cd $$(dirname $$file) && \
+		$(CURDIR)/$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make lock" $$(basename $$file).in --output-file $$(basename $$file).txt) || exit 1; done
 
 clean: stop  ## remove what the other targets made
