@@ -187,6 +187,7 @@ def process(server: Server, workers: int, log: IO[bytes], model: Path) -> Iterat
         "MODEL": str(model),
         "WORKERS": str(workers),
         "UVICORN_ACCESS_LOG": "0",  # for MLflow, which has no option for it
+        "PYTHONWARNINGS": "ignore",  # KServe prints one for each request
         "BENTOML_HOME": str(WORK / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "1",
     }
@@ -285,6 +286,11 @@ def wrk(address: Address, request: Request, connections: int, seconds: int) -> d
     return {"requests/s": result["requests"] / result["seconds"], "p50": result["p50"], "p99": result["p99"]}
 
 
+def warm_up(address: Address, request: Request) -> None:
+    with suppress(RuntimeError):  # a slow one may not have answered yet
+        wrk(address, request, 4, WARM_SECONDS)
+
+
 def constant_rate(address: Address, request: Request, rate: int, seconds: int) -> dict[str, float]:
     """Drive an open loop: requests come at their time, whether or not answers do."""
     users = min(rate, USERS)
@@ -335,7 +341,7 @@ def measure_server(
             with noted(f"{server.title}, {workload}"):
                 request = request_of(server, workload)
                 check(server, workload, ask(address, request), EXPECTED[workload])
-                wrk(address, request, 4, WARM_SECONDS * patience)
+                warm_up(address, request)
                 for connections in sorted({main, *(args.connections if first else [])}):
                     result = wrk(address, request, connections, args.seconds * patience)
                     add(workload, result, connections)
@@ -375,7 +381,7 @@ def measure_workers(rows: list[Row], args: argparse.Namespace) -> None:
         for server in SERVERS[group]:
             with noted(f"{server.title}, one worker"), started(group, server, workers=1) as (address, _, _):
                 request = request_of(server, workload)
-                wrk(address, request, 4, WARM_SECONDS)
+                warm_up(address, request)
                 value = wrk(address, request, CONNECTIONS[workload], args.seconds)["requests/s"]
                 rows.append(Row(workload, server.title, "one worker", CONNECTIONS[workload], 0, value))
                 say(f"one worker: {workload:18} {server.title:22} {value:10,.1f} requests/s")
