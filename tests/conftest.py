@@ -95,11 +95,13 @@ def container(image: str, *options: str) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture(scope="session")
 def built() -> Callable[[str], str]:
-    """Build an example's image, once, and return its id: what the READMEs say may give the tag to another image."""
+    """Build an example's image, once, and return its tag: its own, since the READMEs' commands move the usual."""
 
     @functools.cache
     def build(example: str) -> str:
-        return docker("build", "--quiet", "--tag", EXAMPLES[example], ROOT / example)
+        tag = f"{EXAMPLES[example]}:tested"
+        docker("build", "--tag", EXAMPLES[example], "--tag", tag, ROOT / example)
+        return tag
 
     return build
 

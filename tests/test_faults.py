@@ -39,7 +39,7 @@ def load(url: str) -> Iterator[dict[str, int]]:
         while not stop.is_set():
             failures = 0
             while failures < 5:
-                with contextlib.suppress(requests.ConnectionError):
+                with contextlib.suppress(requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
                     assert requests.get(url, timeout=30).ok
                     break
                 failures += 1
