@@ -427,6 +427,7 @@ def main() -> None:
         sys.exit("wrk is missing: on Debian and Ubuntu, `sudo apt install wrk`.")
     if subprocess.run(["docker", "info"], capture_output=True).returncode:
         sys.exit("No Docker engine answers: `docker info` says why.")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that the server that runs is ended too
     begin, rows = time.monotonic(), list[Row]()
     whole = not args.quick and set(args.groups) == set(SERVERS)
     folder = HERE / "results" if whole else WORK / "results"
