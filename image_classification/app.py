@@ -10,7 +10,7 @@ from flask import Flask, Response, abort, jsonify, render_template, request
 from granian.cli import cli
 from pathlib import Path
 from preprocess import prepare
-from schema import MAX_BYTES, MAX_FILES, docs, pictures
+from schema import MAX_BYTES, MAX_FILES, Body, docs, pictures
 from typing import IO, Any
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
@@ -49,10 +49,11 @@ def healthz() -> dict[str, str]:
 def predict() -> Response:
     """Classify a picture, the form's field `file` or the body itself: an object; several fields `file`: a list.
 
-    Answers 400 to a form without a picture, 413 to what is too large, 415 to what is no picture, and 422 to a picture
-    that is damaged or shows nothing.
+    Answers 400 to a form without a picture, 413 to what is too large, 415 to what is no picture, 422 to a picture that
+    is damaged or shows nothing, and 503 where too many large ones come at once.
     """
-    answers = [classify(picture) for picture in pictures()]
+    with Body() as body:
+        answers = [classify(picture) for picture in pictures(body)]
     return jsonify(answers if len(answers) > 1 else answers[0])
 
 

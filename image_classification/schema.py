@@ -2,14 +2,19 @@
 
 import io
 import json
+import shutil
+import threading
 from decode import FORMATS, MAX_PIXELS
 from flask import Blueprint, Response, abort, request
 from flask_swagger_ui import get_swaggerui_blueprint
 from multipart import MultipartError, MultipartParser, ParserLimitReached
 from typing import IO, Any
+from werkzeug.exceptions import ServiceUnavailable
 
 MAX_BYTES = 32 * 2**20  # of a request's body
 MAX_FILES = 256  # in a request
+MAX_HELD = 3 * MAX_BYTES  # of the bodies that a worker has in memory at a time
+RETRY_SECONDS = 1  # after which a client that was refused for that may try again
 
 FILE = {"type": "string", "format": "binary"}  # of OpenAPI 3.0, since Swagger UI makes a file chooser of nothing else
 FILES = {
@@ -28,21 +33,53 @@ PROBLEM = {
 }
 
 
-def pictures() -> list[IO[bytes]]:
+held = 0  # bytes of the bodies that this worker has in memory
+counting = threading.Lock()
+
+
+class Body:
+    """The body of a request, which is in memory until the request is answered; 503 where others leave no room for it.
+
+    Counted as it comes in, not by its Content-Length: who only announces much takes nothing away from others.
+    """
+
+    def __enter__(self) -> "Body":
+        self.size = 0
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        global held
+        with counting:
+            held -= self.size
+
+    def read(self, size: int = -1) -> bytes:
+        global held
+        data = request.stream.read(size)
+        self.size += len(data)
+        with counting:
+            held += len(data)
+        if held > MAX_HELD:
+            raise ServiceUnavailable("Too many large pictures came at once. Try again.", retry_after=RETRY_SECONDS)
+        return data
+
+
+def pictures(body: Body) -> list[IO[bytes]]:
     """Return the form's files in the field `file`, or the body itself; in memory, since no disk may be written to."""
     if request.mimetype != "multipart/form-data":
-        body = request.get_data(cache=False)
-        if len(body) == MAX_BYTES:  # a chunked body has no Content-Length: Werkzeug reads so far and drops the rest
+        file = io.BytesIO()
+        shutil.copyfileobj(body, file)
+        if body.size == MAX_BYTES:  # a chunked body has no Content-Length: Werkzeug reads so far and drops the rest
             abort(413)
-        return [io.BytesIO(body)]
+        file.seek(0)
+        return [file]
     limits = {"part_limit": MAX_FILES, "memory_limit": MAX_BYTES, "spool_limit": MAX_BYTES}
-    form = MultipartParser(request.stream, request.mimetype_params.get("boundary", ""), **limits)
+    form = MultipartParser(body, request.mimetype_params.get("boundary", ""), **limits)
     try:  # not Flask's own way, which compiles regular expressions for each request: a third of its time
         files = [part.file for part in form if part.name == "file" and part.filename]
     except ParserLimitReached:
         abort(413)
     except MultipartError as error:
-        if request.stream.tell() == MAX_BYTES:  # chunked, as above
+        if body.size == MAX_BYTES:  # chunked, as above
             abort(413)
         abort(400, f'The form is damaged ({error}). Let the client make it: curl -F "file=@digit.png"')
     return files or abort(400, 'Send a picture as the field "file" of a form: curl -F "file=@digit.png"')
@@ -111,6 +148,7 @@ def document(labels: list[str], shape: tuple[int, ...]) -> dict[str, Any]:
             ),
             "415": error("This is not a picture"),
             "422": error("A picture that is damaged, or shows nothing"),
+            "503": error("Too many large pictures at once: try again"),
         },
     }
     index = {"operationId": "index", "summary": "A page to try it with"}

@@ -5,7 +5,7 @@ import asyncio
 import sys
 import time
 from contextlib import suppress
-from load import NORMAL, PORTS, Counts, client, container, encoded, limit, workers
+from load import NORMAL, PORTS, TIMEOUT, Counts, client, container, encoded, limit, workers
 from measure_pictures import EXAMPLE, peak_memory, pictures
 from run import IMAGES, build
 
@@ -36,8 +36,13 @@ async def ask(example: str, request: bytes, clients: int, seconds: float) -> Cou
 
 async def served(example: str, request: bytes) -> int:
     """Return how many clients a container can serve, from FEWEST on: with twice as many, it answers hardly more."""
-    clients, answered = FEWEST, len((await ask(example, request, FEWEST, STEP)).answered)
-    while (more := len((await ask(example, request, 2 * clients, STEP)).answered)) > 1.1 * answered:
+
+    async def rate(clients: int) -> float:
+        begin = time.perf_counter()
+        return len((await ask(example, request, clients, STEP)).answered) / (time.perf_counter() - begin)
+
+    clients, answered = FEWEST, await rate(FEWEST)
+    while (more := await rate(2 * clients)) > 1.1 * answered:
         clients, answered = 2 * clients, more
     return clients
 
@@ -51,6 +56,8 @@ async def recovery(example: str, longest: float) -> float:
     """Return after how many seconds the first of some requests was sent that are all answered as fast as is normal."""
     begin, good, row = time.perf_counter(), 0.0, 0
     while row < IN_A_ROW:
+        if time.perf_counter() - begin > TIMEOUT:
+            raise SystemExit(f"{example} is not back to normal after {TIMEOUT} s")
         start, counts = time.perf_counter(), Counts()
         await normal(example, counts, 1)
         if counts.milliseconds(100) <= longest:

@@ -15,7 +15,7 @@ import threading
 import time
 import yaml
 from collections.abc import Callable, Iterator
-from conftest import EXAMPLES, ROOT, container, docker, free_port, process
+from conftest import EXAMPLES, ROOT, assert_problem, container, docker, free_port, process
 from PIL import Image, ImageDraw
 from test_contract import workers
 from urllib.parse import urlsplit
@@ -166,6 +166,46 @@ def test_a_worker_that_runs_out_of_memory_is_replaced(built):
             return False
 
         eventually("it answers again", answered)
+
+
+@pytest.mark.docker
+def test_many_large_photos_at_once_take_no_more_memory_than_there_is(built):
+    """160 of 4 MB, in compose's 512: some may be refused, and no worker is killed."""
+    body = photo() + bytes(4_000_000)
+
+    def post(_: int) -> int | None:
+        with contextlib.suppress(requests.ConnectionError):  # refused before all of it was sent
+            return requests.post(f"{url}/predict", data=body, timeout=SECONDS).status_code
+        return None
+
+    options = ["--memory", "512m", "--memory-swap", "512m", "--env", "GRANIAN_WORKERS=2"]
+    with container(built("image_classification"), *options) as (url, name):
+        before = docker("exec", name, "cat", "/proc/1/task/1/children")
+        with concurrent.futures.ThreadPoolExecutor(160) as pool:
+            statuses = set(pool.map(post, range(160)))
+        assert statuses <= {200, 503, None}
+        assert 200 in statuses
+        assert docker("exec", name, "cat", "/proc/1/task/1/children") == before
+
+
+def test_no_room_for_another_picture():
+    """Three bodies, each as long as it may be, all but the last byte: all the memory that a worker gives them."""
+    length = 32 * 2**20
+    with process("image_classification", GRANIAN_WORKERS="1") as (url, _), contextlib.ExitStack() as stack:
+        address = urlsplit(url)
+
+        def answer() -> requests.Response:
+            return requests.post(f"{url}/predict", data=photo(), timeout=SECONDS)
+
+        for _ in range(3):
+            connection = stack.enter_context(socket.create_connection((address.hostname, address.port), timeout=30))
+            connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % length)
+            connection.sendall(bytes(length - 1))
+        eventually("it is refused", lambda: answer().status_code == 503)
+        assert answer().headers["Retry-After"] == "1"
+        assert_problem(answer(), 503)
+        stack.pop_all().close()  # they go away
+        eventually("there is room again", lambda: answer().status_code == 200)
 
 
 @pytest.mark.docker

@@ -105,7 +105,8 @@ def test_errors_are_as_documented(example, statuses, start, place):
         assert answer.status_code == status
         assert_as_documented(answer, openapi)
     documented = set(openapi["paths"]["/predict"]["post"]["responses"])
-    assert documented - {str(status) for status in statuses.values()} in ({"200"}, {"200", "400"})
+    unseen = {"400", "503"} if example == "image_classification" else set()  # test_forms and test_faults get these
+    assert documented - {str(status) for status in statuses.values()} == {"200"} | unseen
 
 
 @pytest.mark.parametrize("example", DOCUMENTED)
