@@ -5,12 +5,13 @@ import numpy as np
 import onnxruntime
 import os
 import threading
-from flask import Flask, Response, abort, render_template, request
+from contextlib import nullcontext
+from flask import Flask, Response, abort, render_template
 from granian.cli import cli
 from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import to_json
-from schema import MAX_BYTES, MAX_ERRORS, adapters, docs, pointer
+from schema import LONG, MAX_BYTES, MAX_ERRORS, adapters, body, docs, pointer
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge, UnprocessableEntity
 
 options = onnxruntime.SessionOptions()
@@ -21,7 +22,7 @@ features = dict(zip([node.name for node in session.get_inputs()], about["feature
 outputs = [node.name for node in session.get_outputs()][: 1 + about["probabilities"]]
 class_of = dict(zip(about["labels"], about["classes"], strict=True))  # ONNX has no yes/no labels: it says 0 and 1
 one, many = adapters(about)
-one_list = threading.Lock()  # at a time, since a long one takes much memory
+one_long = threading.Lock()  # at a time, since it takes much memory
 
 app = Flask(__name__)
 app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES  # more is refused before it is read
@@ -41,20 +42,20 @@ def healthz() -> dict[str, str]:
 
 
 @app.post("/predict")
-def predict() -> Response:
+def predict() -> Response | tuple[dict, int, dict]:
     """Predict for one object of features, or for a list of them: then the answer is a list in the same order.
 
-    Answers 400 to what is not JSON, 413 to what is too long, and 422 to what the model has not learned to read.
+    Answers 400 to what is not JSON, 413 to what is too long, 422 to what it cannot take, 503 to too much at once.
     """
-    body = request.get_data()
-    if len(body) == MAX_BYTES:  # a chunked body has no Content-Length: Werkzeug reads so far and drops the rest
-        abort(413)
-    if body.lstrip().startswith(b"["):
-        with one_list:
-            text = to_json(run(many.validate_json(body)))
-    else:
-        text = to_json(run([one.validate_json(body)])[0])
-    return Response(text + b"\n", content_type="application/json")
+    with body() as text, one_long if len(text) > LONG else nullcontext():
+        try:
+            if text.lstrip().startswith(b"["):
+                answer = to_json(run(many.validate_json(text)))
+            else:
+                answer = to_json(run([one.validate_json(text)])[0])
+        except ValidationError as error:  # answered here, while no other is read: it holds all that was
+            return invalid(error)
+    return Response(answer + b"\n", content_type="application/json")
 
 
 def run(rows: list[dict]) -> list[dict]:
@@ -76,7 +77,6 @@ def run(rows: list[dict]) -> list[dict]:
     return answers
 
 
-@app.errorhandler(ValidationError)
 def invalid(error: ValidationError) -> tuple[dict, int, dict]:
     """Say what is wrong with which field, by its JSON Pointer (RFC 6901), as RFC 9457's own example does."""
     count = error.error_count()

@@ -3,19 +3,53 @@
 All of it follows from what export.py has put into the model file, so another model has another document.
 """
 
+import contextlib
 import json
-from flask import Blueprint, Response
+import threading
+from collections.abc import Iterator
+from flask import Blueprint, Response, abort, request
 from flask_swagger_ui import get_swaggerui_blueprint
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter
 from pydantic_core import PydanticCustomError
 from typing import Annotated, Any, Literal
 from typing_extensions import TypedDict
 from urllib.parse import quote
+from werkzeug.exceptions import ServiceUnavailable
 
 MAX_BYTES = 8_000_000  # of a request's body
+MAX_HELD = 8 * MAX_BYTES  # of the bodies that a worker has in memory at a time
+RETRY_SECONDS = 1  # after which a client that was refused for that may try again
+LONG = 10_000  # bytes of a body that is not read together with another such
 MAX_ROWS = 100_000  # of a list
 MAX_ERRORS = 20  # that an answer names
 LARGEST = 10**35  # of a number: float32 ends at 3.4e38, and the model still has to scale it and to add
+
+
+held = 0  # bytes of the bodies that this worker has in memory
+counting = threading.Lock()
+
+
+@contextlib.contextmanager
+def body() -> Iterator[bytearray]:
+    """Read the body of a request, which is in memory until the request is answered; 503 where others leave no room.
+
+    Counted as it comes in, not by its Content-Length: who only announces much takes nothing away from others.
+    """
+    global held
+    text = bytearray()
+    try:
+        while piece := request.stream.read(65536):
+            text += piece
+            with counting:
+                held += len(piece)
+            if len(text) == MAX_BYTES:  # a chunked body has no Content-Length: Werkzeug reads so far and drops the rest
+                abort(413)
+            if held > MAX_HELD:
+                raise ServiceUnavailable("Too many long bodies came at once. Try again.", retry_after=RETRY_SECONDS)
+        yield text
+    finally:
+        with counting:
+            held -= len(text)
 
 
 def whole(value: Any) -> Any:
@@ -127,6 +161,7 @@ def document(about: dict[str, Any]) -> dict[str, Any]:
             "400": error("The body is not JSON"),
             "413": error(f"The body has {MAX_BYTES} bytes or more"),
             "422": error("Rows that the model cannot take: the first few mistakes are in `errors`"),
+            "503": error("Too many long bodies at once: try again"),
         },
     }
     index = {"operationId": "index", "summary": "A page to try it with"}
