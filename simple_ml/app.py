@@ -11,7 +11,7 @@ from granian.cli import cli
 from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import to_json
-from schema import LONG, MAX_BYTES, MAX_ERRORS, adapters, body, docs, pointer
+from schema import LONG, MAX_BYTES, MAX_ERRORS, Body, adapters, docs, pointer
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge, UnprocessableEntity
 
 options = onnxruntime.SessionOptions()
@@ -22,7 +22,7 @@ features = dict(zip([node.name for node in session.get_inputs()], about["feature
 outputs = [node.name for node in session.get_outputs()][: 1 + about["probabilities"]]
 class_of = dict(zip(about["labels"], about["classes"], strict=True))  # ONNX has no yes/no labels: it says 0 and 1
 one, many = adapters(about)
-one_long = threading.Lock()  # at a time, since it takes much memory
+one_long, any_number = threading.Lock(), nullcontext()  # a long list takes much memory: one at a time
 
 app = Flask(__name__)
 app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES  # more is refused before it is read
@@ -47,14 +47,16 @@ def predict() -> Response | tuple[dict, int, dict]:
 
     Answers 400 to what is not JSON, 413 to what is too long, 422 to what it cannot take, 503 to too much at once.
     """
-    with body() as text, one_long if len(text) > LONG else nullcontext():
-        try:
-            if text.lstrip().startswith(b"["):
-                answer = to_json(run(many.validate_json(text)))
-            else:
-                answer = to_json(run([one.validate_json(text)])[0])
-        except ValidationError as error:  # answered here, while no other is read: it holds all that was
-            return invalid(error)
+    with Body() as body:
+        text = body.read()
+        with one_long if len(text) > LONG else any_number:
+            try:
+                if text.lstrip().startswith(b"["):
+                    answer = to_json(run(many.validate_json(text)))
+                else:
+                    answer = to_json(run([one.validate_json(text)])[0])
+            except ValidationError as error:  # answered here, while no other is read: it holds all that was
+                return invalid(error)
     return Response(answer + b"\n", content_type="application/json")
 
 
@@ -66,7 +68,7 @@ def run(rows: list[dict]) -> list[dict]:
         column = [about["null"] if text and row[name] is None else row[name] for row in rows]
         inputs[node] = np.array(column, object if text else np.float32)[:, None]  # None becomes NaN
     results = session.run(outputs, inputs)
-    if results[-1].dtype.kind == "f" and not np.isfinite(results[-1]).all():
+    if results[-1].dtype.kind == "f" and np.count_nonzero(~np.isfinite(results[-1])):  # for one row faster than any()
         abort(422, "The model has no answer to numbers as large as these.")
     if not class_of:
         return [{"prediction": float(f"{value:.7g}")} for value in results[0].ravel().tolist()]  # float32's digits

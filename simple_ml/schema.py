@@ -3,10 +3,8 @@
 All of it follows from what export.py has put into the model file, so another model has another document.
 """
 
-import contextlib
 import json
 import threading
-from collections.abc import Iterator
 from flask import Blueprint, Response, abort, request
 from flask_swagger_ui import get_swaggerui_blueprint
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter
@@ -29,27 +27,35 @@ held = 0  # bytes of the bodies that this worker has in memory
 counting = threading.Lock()
 
 
-@contextlib.contextmanager
-def body() -> Iterator[bytearray]:
-    """Read the body of a request, which is in memory until the request is answered; 503 where others leave no room.
+class Body:
+    """The body of a request, which is in memory until the request is answered; 503 where others leave no room for it.
 
     Counted as it comes in, not by its Content-Length: who only announces much takes nothing away from others.
     """
-    global held
-    text = bytearray()
-    try:
-        while piece := request.stream.read(65536):
+
+    def __enter__(self) -> "Body":
+        self.held = 0
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hold(-self.held)
+
+    def hold(self, size: int) -> None:
+        global held
+        self.held += size
+        with counting:
+            held += size
+
+    def read(self) -> bytearray:
+        text, stream = bytearray(), request.stream
+        while piece := stream.read(65536):
             text += piece
-            with counting:
-                held += len(piece)
+            self.hold(len(piece))
             if len(text) == MAX_BYTES:  # a chunked body has no Content-Length: Werkzeug reads so far and drops the rest
                 abort(413)
             if held > MAX_HELD:
                 raise ServiceUnavailable("Too many long bodies came at once. Try again.", retry_after=RETRY_SECONDS)
-        yield text
-    finally:
-        with counting:
-            held -= len(text)
+        return text
 
 
 def whole(value: Any) -> Any:
