@@ -387,19 +387,20 @@ def measure_workers(rows: list[Row], args: argparse.Namespace) -> None:
                 say(f"one worker: {workload:18} {server.title:22} {value:10,.1f} requests/s")
 
 
-def conditions() -> str:
+def conditions(groups: list[str]) -> str:
     """Return on what it is measured, and with which versions."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
     here = f"{len(os.sched_getaffinity(0))} processors, {processor}, {platform.system()} {platform.release()}"
     docker = run("docker", "version", "--format", "{{.Server.Version}}")
+    python = run("docker", "run", "--rm", next(s.image for s in SERVERS[groups[0]] if s.title == OURS), "--version")
     load = (
         f"{subprocess.run(['wrk', '-v'], capture_output=True, text=True).stdout.split()[1]}, locust {version('locust')}"
     )
     ours = locked(ROOT / example for example in EXAMPLES.values())
     peers = locked(HERE / server.peer for group in SERVERS.values() for server in group if server.peer)
     return (
-        f"- {here}; Docker {docker}\n- load: wrk {load}\n- ours: Ubuntu's Python 3.12, {ours}\n"
+        f"- {here}; Docker {docker}\n- load: wrk {load}\n- ours: {python}, {ours}\n"
         f"- the others: Python {platform.python_version()}, {peers}\n"
     )
 
@@ -439,7 +440,7 @@ def main() -> None:
         csv.writer(file, lineterminator="\n").writerows(
             [Row._fields, *([*row[:-1], f"{row.value:.6g}"] for row in rows)]
         )
-    (folder / "conditions.txt").write_text(conditions())
+    (folder / "conditions.txt").write_text(conditions(args.groups))
     (folder / "failed.txt").write_text("".join(f"- {note}\n" for note in FAILED))
     report(folder)
     say(f"done in {(time.monotonic() - begin) / 60:.0f} minutes: see {folder.relative_to(ROOT)}")

@@ -1,7 +1,11 @@
-"""From results.csv to tables and plots: report.py [FOLDER] writes them anew without measuring."""
+"""From results.csv to tables and plots: report.py [FOLDER] writes them anew without measuring.
+
+Those of the whole run also go to the end of README.md here, and in short into the one of the repository.
+"""
 
 import csv
 import matplotlib as mpl
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +20,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 HERE = Path(__file__).resolve().parent
 README = HERE / "README.md"
 MARK = "<!-- what follows is written by report.py -->\n"
+SUMMARY = re.compile("(?s)(<!-- by make bench -->\n).*(<!-- end -->\n)")  # in the README of the repository
 MISSING = "-"
 LIMITS = [ROUTE, BARE]
 WORKLOADS = list(CONNECTIONS)
@@ -97,6 +102,21 @@ def goals(rows: Rows) -> str:
         ),
     ]
     return text + "What ours takes, over what it takes:\n\n" + table(["", "at most", "came out"], lines)
+
+
+def summary(rows: Rows) -> str:
+    """What one wants to know first: requests/s of each, and what it takes to serve pictures."""
+    titles = {
+        workload: {name.removesuffix(" + Keras"): name for name in servers(rows, workload)} for workload in WORKLOADS
+    }
+    names = dict.fromkeys(name for each in titles.values() for name in each if name not in LIMITS)
+    lines = []
+    for name in sorted(names, key=lambda name: name != OURS):
+        rates = [number(rate(rows, workload, titles[workload].get(name, ""))) for workload in WORKLOADS]
+        units = {"first answer": " s", "memory": " MB", "size": " MB"}
+        pictures = titles["28x28 PNG"].get(name, "")
+        lines.append([name, *rates, *(number(value(rows, "picture", pictures, m), unit) for m, unit in units.items())])
+    return table(["requests/s", *WORKLOADS, "pictures: first answer", "memory", "size"], lines)
 
 
 def spread(rows: Rows) -> str:
@@ -227,6 +247,7 @@ def report(folder: Path) -> None:
         rows = list(csv.DictReader(file))
     failed = (folder / "failed.txt").read_text()
     parts = {
+        "In short": summary(rows),
         "Against the goals": goals(rows),
         "Requests a second, and latency": load(rows),
         "Start, memory, size": costs(rows),
@@ -241,6 +262,9 @@ def report(folder: Path) -> None:
     if folder == HERE / "results":
         pictures = "".join(f"![{name}](results/{name}.svg)\n\n" for name in ("throughput", "batches", "cost"))
         README.write_text(README.read_text().partition(MARK)[0] + MARK + "\n" + head + pictures + body)
+        text = f"{summary(rows)}![requests/s of each](benchmarks/results/throughput.svg)\n\n"
+        readme = HERE.parent / "README.md"
+        readme.write_text(SUMMARY.sub(lambda found: f"{found[1]}\n{text}{found[2]}", readme.read_text()))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The report of the benchmarks, from figures that are made up. The measuring itself is `make bench`."""
 
+import re
 import subprocess
 from conftest import ROOT
 
@@ -26,6 +27,7 @@ def test_report(tmp_path):
     (tmp_path / "failed.txt").write_text("- MLflow: no answer\n")
     subprocess.run([PYTHON, ROOT / "benchmarks" / "report.py", tmp_path], check=True)
     text = (tmp_path / "results.md").read_text()
+    assert "\n| ours | 2,200 | - | - | - | - | - | - | - | - |\n| FastAPI | 1,100 |" in text
     assert "| `GET /`: FastAPI · Flask's own server | 1.0 · 12 | 2.00 · - |" in text  # over the median of FastAPI's
     assert "182% at the most (GET /, FastAPI)" in text
     ours, fastapi = "| ours | 2,200 | 1.50 / 12.0 | only 150/s |", "| FastAPI | 1,100 | - / - | - |"
@@ -34,6 +36,17 @@ def test_report(tmp_path):
     assert "| rows | 1 | 1,000 |" in text
     assert "- MLflow: no answer" in text
     assert {path.name for path in tmp_path.glob("*.svg")} == {"throughput.svg", "batches.svg", "cost.svg"}
+
+
+def test_readme_has_the_table_of_the_whole_run():
+    rows = (ROOT / "benchmarks" / "results" / "results.csv").read_text().splitlines()
+    found = re.search("(?s)<!-- by make bench -->\n(.*)<!-- end -->", (ROOT / "README.md").read_text())
+    table = [line for line in found[1].splitlines() if line.startswith("| ")]
+    assert table[0].startswith("| requests/s | GET / |")
+    written = (ROOT / "benchmarks" / "results" / "results.md").read_text()
+    assert len(rows) > 100
+    assert "\n".join(table) in "\n".join(line for line in written.splitlines() if line.startswith("| "))
+    assert (ROOT / re.search(r"!\[.*\]\((.*)\)", found[1])[1]).exists()
 
 
 def test_a_part_can_be_asked_for():
