@@ -208,7 +208,7 @@ def plot(rows: Rows, folder: Path) -> None:
         axis.barh(names, rates, color=[colour(name) for name in names])
         axis.set(title=workload, xlabel="requests/s", xscale="log")
         axis.bar_label(axis.containers[0], [number(each) for each in rates], padding=2, fontsize=8)
-        axis.set_xlim(1, 5 * max(1, *rates))  # room for the labels; all bars begin at 1
+        axis.set_xlim(1, 20 * max(1, *rates))  # room for the labels; all bars begin at 1
     for axis in list(axes.flat)[len(names_of) :]:
         axis.remove()
     save(figure, folder / "throughput.svg")

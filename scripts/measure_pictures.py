@@ -5,7 +5,7 @@ import numpy as np
 import requests
 from concurrent.futures import ThreadPoolExecutor
 from measure import PORT, docker, inside, processor_seconds
-from PIL import Image
+from PIL import Image, ImageDraw
 from run import IMAGES, ROOT, SAFE, build
 
 EXAMPLE = "image_classification"
@@ -21,8 +21,10 @@ def encoded(image: Image.Image, format: str) -> bytes:
 
 
 def pictures() -> dict[str, bytes]:
-    """The same digit at three sizes, the largest as grainy as a phone's photos are."""
+    """One of MNIST's, enlarged, which compresses badly; one drawn, as browsers send it; a photo as grainy as phones'."""
     seven = Image.open(SAMPLES / "seven.png")
+    drawn = Image.new("RGBA", (1600, 1600), "white")
+    ImageDraw.Draw(drawn).line([(450, 400), (1150, 400), (750, 1250)], "black", 100, joint="curve")
     photo = np.asarray(
         Image.open(SAMPLES / "three_photo.jpg").resize((4000, 3000), Image.Resampling.BICUBIC), np.float32
     )
@@ -32,6 +34,7 @@ def pictures() -> dict[str, bytes]:
         "28x28 PNG": encoded(seven.resize((28, 28), Image.Resampling.LANCZOS), "PNG"),
         "400x400 PNG, grey": encoded(seven.resize((400, 400), Image.Resampling.BICUBIC), "PNG"),
         "400x400 PNG, RGB": encoded(seven.convert("RGB").resize((400, 400), Image.Resampling.BICUBIC), "PNG"),
+        "400x400 PNG, RGBA, a drawing": encoded(drawn.resize((400, 400), Image.Resampling.BOX), "PNG"),
         "4000x3000 JPEG": encoded(grainy, "JPEG"),
     }
 
