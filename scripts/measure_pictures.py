@@ -21,7 +21,7 @@ def encoded(image: Image.Image, format: str) -> bytes:
 
 
 def pictures() -> dict[str, bytes]:
-    """One of MNIST's, enlarged, which compresses badly; one drawn, as browsers send it; a photo as grainy as phones'."""
+    """One of MNIST's, enlarged, which compresses badly; one drawn, as browsers send it; a photo, grainy as phones'."""
     seven = Image.open(SAMPLES / "seven.png")
     drawn = Image.new("RGBA", (1600, 1600), "white")
     ImageDraw.Draw(drawn).line([(450, 400), (1150, 400), (750, 1250)], "black", 100, joint="curve")
