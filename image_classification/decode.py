@@ -3,14 +3,14 @@
 import warnings
 from flask import abort
 from pi_heif import register_heif_opener
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 from typing import IO
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "HEIF")  # some phones write MPO, in JPEG, or HEIC, in HEIF
 MAX_PIXELS = 50_000_000  # of a picture
 DRAFT = 256  # pixels a side: a larger JPEG is decoded at 1/2, 1/4 or 1/8, as long as it stays above this
 
-Image.init()  # load the decoders now, not in the first request
+Image.preinit()  # load the decoders now, not in the first request; these and the two above, not all forty
 register_heif_opener(thumbnails=False, decode_threads=1)
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 warnings.simplefilter("error", Image.DecompressionBombWarning)
