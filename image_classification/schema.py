@@ -44,7 +44,7 @@ class Body:
     """
 
     def __enter__(self) -> "Body":
-        self.size = 0
+        self.size, self.stream = 0, request.stream
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -54,7 +54,7 @@ class Body:
 
     def read(self, size: int = -1) -> bytes:
         global held
-        data = request.stream.read(size)
+        data = self.stream.read(size)
         self.size += len(data)
         with counting:
             held += len(data)

@@ -11,7 +11,7 @@ from granian.cli import cli
 from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import to_json
-from schema import LONG, MAX_BYTES, MAX_ERRORS, Body, adapters, docs, pointer
+from schema import LONG, MAX_BYTES, MAX_ERRORS, Body, adapters, docs, pointer, read_all
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge, UnprocessableEntity
 
 options = onnxruntime.SessionOptions()
@@ -48,7 +48,7 @@ def predict() -> Response | tuple[dict, int, dict]:
     Answers 400 to what is not JSON, 413 to what is too long, 422 to what it cannot take, 503 to too much at once.
     """
     with Body() as body:
-        text = body.read()
+        text = read_all(body)
         with one_long if len(text) > LONG else any_number:
             try:
                 if text.lstrip().startswith(b"["):

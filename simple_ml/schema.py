@@ -34,28 +34,32 @@ class Body:
     """
 
     def __enter__(self) -> "Body":
-        self.held = 0
+        self.size, self.stream = 0, request.stream
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.hold(-self.held)
-
-    def hold(self, size: int) -> None:
         global held
-        self.held += size
         with counting:
-            held += size
+            held -= self.size
 
-    def read(self) -> bytearray:
-        text, stream = bytearray(), request.stream
-        while piece := stream.read(65536):
-            text += piece
-            self.hold(len(piece))
-            if len(text) == MAX_BYTES:  # a chunked body has no Content-Length: Werkzeug reads so far and drops the rest
-                abort(413)
-            if held > MAX_HELD:
-                raise ServiceUnavailable("Too many long bodies came at once. Try again.", retry_after=RETRY_SECONDS)
-        return text
+    def read(self, size: int = -1) -> bytes:
+        global held
+        data = self.stream.read(size)
+        self.size += len(data)
+        with counting:
+            held += len(data)
+        if held > MAX_HELD:
+            raise ServiceUnavailable("Too many long bodies came at once. Try again.", retry_after=RETRY_SECONDS)
+        return data
+
+
+def read_all(body: Body) -> bytearray:
+    text = bytearray()
+    while piece := body.read(65536):
+        text += piece
+    if len(text) == MAX_BYTES:  # a chunked body has no Content-Length: Werkzeug reads so far and drops the rest
+        abort(413)
+    return text
 
 
 def whole(value: Any) -> Any:
