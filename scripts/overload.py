@@ -10,7 +10,7 @@ from measure_pictures import EXAMPLE, peak_memory, pictures
 from run import IMAGES, build
 
 SECONDS = 20  # of overload
-FEWEST = 4  # clients that a container can serve, and then twice as many, and so on
+FEWEST = 2  # clients that a container can serve, one for each worker, and then twice as many, and so on
 STEP = 3  # seconds, with each number of clients
 QUIET = 200  # requests before the overload, the longest of which is normal
 IN_A_ROW = 10  # requests that take no longer: it is back to normal
