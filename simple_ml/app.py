@@ -4,14 +4,12 @@ import json
 import numpy as np
 import onnxruntime
 import os
-import threading
-from contextlib import nullcontext
 from flask import Flask, Response, abort, render_template
 from granian.cli import cli
 from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import to_json
-from schema import LONG, MAX_BYTES, MAX_ERRORS, Body, adapters, docs, pointer, read_all
+from schema import MAX_BYTES, MAX_ERRORS, Body, adapters, alone_if_long, docs, pointer, read_all
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge, UnprocessableEntity
 
 options = onnxruntime.SessionOptions()
@@ -22,7 +20,6 @@ features = dict(zip([node.name for node in session.get_inputs()], about["feature
 outputs = [node.name for node in session.get_outputs()][: 1 + about["probabilities"]]
 class_of = dict(zip(about["labels"], about["classes"], strict=True))  # ONNX has no yes/no labels: it says 0 and 1
 one, many = adapters(about)
-one_long, any_number = threading.Lock(), nullcontext()  # a long list takes much memory: one at a time
 
 app = Flask(__name__)
 app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES  # more is refused before it is read
@@ -47,16 +44,14 @@ def predict() -> Response | tuple[dict, int, dict]:
 
     Answers 400 to what is not JSON, 413 to what is too long, 422 to what it cannot take, 503 to too much at once.
     """
-    with Body() as body:
-        text = read_all(body)
-        with one_long if len(text) > LONG else any_number:
-            try:
-                if text.lstrip().startswith(b"["):
-                    answer = to_json(run(many.validate_json(text)))
-                else:
-                    answer = to_json(run([one.validate_json(text)])[0])
-            except ValidationError as error:  # answered here, while no other is read: it holds all that was
-                return invalid(error)
+    with Body() as body, alone_if_long(text := read_all(body)):
+        try:
+            if text.lstrip().startswith(b"["):
+                answer = to_json(run(many.validate_json(text)))
+            else:
+                answer = to_json(run([one.validate_json(text)])[0])
+        except ValidationError as error:  # answered here, still alone: it holds all that was read
+            return invalid(error)
     return Response(answer + b"\n", content_type="application/json")
 
 

@@ -5,6 +5,7 @@ All of it follows from what export.py has put into the model file, so another mo
 
 import json
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from flask import Blueprint, Response, abort, request
 from flask_swagger_ui import get_swaggerui_blueprint
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter
@@ -17,7 +18,7 @@ from werkzeug.exceptions import ServiceUnavailable
 MAX_BYTES = 8_000_000  # of a request's body
 MAX_HELD = 8 * MAX_BYTES  # of the bodies that a worker has in memory at a time
 RETRY_SECONDS = 1  # after which a client that was refused for that may try again
-LONG = 10_000  # bytes of a body that is not read together with another such
+LONG = 10_000  # bytes of a body; such are answered one at a time
 MAX_ROWS = 100_000  # of a list
 MAX_ERRORS = 20  # that an answer names
 LARGEST = 10**35  # of a number: float32 ends at 3.4e38, and the model still has to scale it and to add
@@ -25,6 +26,7 @@ LARGEST = 10**35  # of a number: float32 ends at 3.4e38, and the model still has
 
 held = 0  # bytes of the bodies that this worker has in memory
 counting = threading.Lock()
+one_long = threading.Lock()  # at a time, since what is read from it takes many times its size
 
 
 class Body:
@@ -54,12 +56,18 @@ class Body:
 
 
 def read_all(body: Body) -> bytearray:
+    """Return all of it; answers 413 to too much."""
     text = bytearray()
     while piece := body.read(65536):
         text += piece
     if len(text) == MAX_BYTES:  # a chunked body has no Content-Length: Werkzeug reads so far and drops the rest
         abort(413)
     return text
+
+
+def alone_if_long(text: bytearray) -> AbstractContextManager:
+    """Return what to hold while a body is answered: for a long one, a lock."""
+    return one_long if len(text) > LONG else nullcontext()
 
 
 def whole(value: Any) -> Any:
