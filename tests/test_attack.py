@@ -249,10 +249,15 @@ def test_paths_that_lead_nowhere(url, path):
     assert answer.body
 
 
-@pytest.mark.parametrize("path", ["/" + "a" * 70_000, "/\xff", "/ a", "/\r\n", "?a"], ids=lambda path: path[:5])
+@pytest.mark.parametrize("path", ["/\xff", "/ a", "/\r\n", "?a"])
 def test_paths_that_are_none(url, path):
     answer = answer_to(url, f"GET {path} HTTP/1.1\r\n".encode("latin1") + HEAD + b"\r\n")
-    assert answer.status in {400, 414, 431}
+    assert answer.status == 400
+
+
+def test_path_that_is_too_long(url):
+    answer = answer_to(url, f"GET /{'a' * 70_000} HTTP/1.1\r\n".encode() + HEAD + b"\r\n")
+    assert answer.status in {414, 431}  # 431 where it is longer than what is read ahead (GRANIAN_HTTP1_BUFFER_SIZE)
 
 
 def test_double_slashes_lead_to_no_other_host(url):
