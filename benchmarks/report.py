@@ -110,13 +110,12 @@ def summary(rows: Rows) -> str:
         workload: {name.removesuffix(" + Keras"): name for name in servers(rows, workload)} for workload in WORKLOADS
     }
     names = dict.fromkeys(name for each in titles.values() for name in each if name not in LIMITS)
-    lines = []
+    units, lines = {"first answer": " s", "memory": " MB", "size": " MB"}, []
     for name in sorted(names, key=lambda name: name != OURS):
         rates = [number(rate(rows, workload, titles[workload].get(name, ""))) for workload in WORKLOADS]
-        units = {"first answer": " s", "memory": " MB", "size": " MB"}
         pictures = titles["28x28 PNG"].get(name, "")
         lines.append([name, *rates, *(number(value(rows, "picture", pictures, m), unit) for m, unit in units.items())])
-    return table(["requests/s", *WORKLOADS, "pictures: first answer", "memory", "size"], lines)
+    return table(["requests/s", *WORKLOADS, *(f"pictures: {measure}" for measure in units)], lines)
 
 
 def spread(rows: Rows) -> str:
