@@ -85,7 +85,11 @@ def photo() -> bytes:
     return file.getvalue()
 
 
-def test_a_stop_answers_what_was_accepted():
+SIGNALS = [signal.SIGTERM, signal.SIGINT]  # of `docker stop`, of Ctrl-C
+
+
+@pytest.mark.parametrize("sent", SIGNALS)
+def test_a_stop_answers_what_was_accepted(sent):
     body = photo()
     with process("image_classification") as (url, server), concurrent.futures.ThreadPoolExecutor(32) as pool:
         address = urlsplit(url)
@@ -103,19 +107,20 @@ def test_a_stop_answers_what_was_accepted():
 
         answers = [pool.submit(finish, connection) for connection in connections]
         concurrent.futures.wait(answers, return_when=concurrent.futures.FIRST_COMPLETED)
-        server.terminate()
+        server.send_signal(sent)
         assert {answer.result().splitlines()[0] for answer in answers} == {b"HTTP/1.1 200 OK"}
         assert server.wait(SECONDS) == 0
 
 
+@pytest.mark.parametrize("sent", SIGNALS)
 @pytest.mark.parametrize("example", ["passing_arguments", "simple_ml", "image_classification"])
-def test_a_stop_does_not_wait_for_a_stalled_upload(example):
+def test_a_stop_does_not_wait_for_a_stalled_upload(example, sent):
     with process(example) as (url, server):
         address = urlsplit(url)
         with socket.create_connection((address.hostname, address.port)) as connection:
             connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n5")
             requests.get(f"{url}/healthz", timeout=30)
-            server.terminate()
+            server.send_signal(sent)
             assert server.wait(SECONDS) == 0
 
 
