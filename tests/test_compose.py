@@ -61,6 +61,16 @@ def test_back_when_it_ended(up):
     assert requests.get(url(name), timeout=30).text == "Hello World\n"
 
 
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_stopped_while_it_starts(up, example):
+    """It hears the signal, and is not killed (137) after stop_grace_period."""
+    docker("restart", up[example])
+    docker("stop", up[example])
+    code = docker("inspect", "--format", "{{.State.ExitCode}}", up[example])
+    docker("start", up[example])
+    assert code in ("0", "143")
+
+
 def test_ports():
     """`docker compose` reads compose.override.yaml by itself."""
     compose = ["compose", "--project-directory", ROOT, "config", "--format", "json"]
@@ -77,4 +87,5 @@ def test_a_stack_takes_it(override, published):
     assert set(services) == set(EXAMPLES)
     assert [port["published"] for example in EXAMPLES for port in services[example].get("ports", [])] == published
     for service in services.values():
+        assert service["init"]
         assert service["deploy"]["update_config"] == {"order": "start-first", "failure_action": "rollback"}
