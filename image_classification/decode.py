@@ -8,6 +8,8 @@ from typing import IO
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "HEIF")  # some phones write MPO, in JPEG, or HEIC, in HEIF
 MAX_PIXELS = 50_000_000  # of a picture
+MAX_RLE_PIXELS = 5_000_000  # of a run-length encoded BMP: Pillow decodes it in Python, as long as 50 million of others
+BMP_RLE = (1, 2)  # the compressions BI_RLE8 and BI_RLE4
 DRAFT = 256  # pixels a side: a larger JPEG is decoded at 1/2, 1/4 or 1/8, as long as it stays above this
 
 Image.preinit()  # load the decoders now, not in the first request; these and the two above, not all forty
@@ -23,10 +25,12 @@ def decode(file: IO[bytes]) -> Image.Image:
     """
     try:
         image = Image.open(file, formats=FORMATS)
+        if image.info.get("compression") in BMP_RLE and image.width * image.height > MAX_RLE_PIXELS:
+            raise Image.DecompressionBombError
         image.draft(None, (DRAFT, DRAFT))
         ImageOps.exif_transpose(image, in_place=True)  # upright, as the phone was held; decodes it, too
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        abort(413, f"The picture may have at most {MAX_PIXELS} pixels.")
+        abort(413, f"The picture may have at most {MAX_PIXELS} pixels, a run-length encoded BMP {MAX_RLE_PIXELS}.")
     except UnidentifiedImageError:
         abort(415, f"This is not a picture. Send one of {', '.join(FORMATS)}.")
     except Exception as error:  # a damaged or hostile file makes a decoder raise whatever it likes

@@ -4,6 +4,7 @@ import io
 import numpy as np
 import pytest
 import requests
+import struct
 import zlib
 from conftest import ROOT, assert_problem
 from PIL import Image, ImageDraw
@@ -109,6 +110,20 @@ def png_bomb(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
+def rle_bmp(width: int, height: int) -> bytes:
+    """Return a small file, a run-length encoded BMP: a 7 of 28 x 28 pixels in its corner, all else is black."""
+    seven = np.asarray(drawing(28).convert("L"))[::-1]  # from the bottom up
+    rows = [b"".join(bytes([1, value]) for value in row.tolist()) for row in seven] + [b""] * (height - 28)
+    data = b"".join(row + b"\0\0" for row in rows) + b"\0\1"
+    palette = b"".join(bytes([value] * 3 + [0]) for value in range(256))
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(data), 0, 0, 256, 0)
+    return struct.pack("<2sIII", b"BM", 1078 + len(data), 0, 1078) + header + palette + data
+
+
+def test_a_small_run_length_encoded_bmp(url):
+    assert send(url, rle_bmp(28, 28)).json()["prediction"] == 7
+
+
 def svg() -> bytes:
     return b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><path d="M1 1h7l-4 7"/></svg>'
 
@@ -121,6 +136,7 @@ def svg() -> bytes:
         pytest.param(svg(), 415, id="svg"),
         pytest.param(b"%PDF-1.7\n", 415, id="pdf"),
         pytest.param(png_bomb(60_000), 413, id="bomb"),
+        pytest.param(rle_bmp(7000, 7000), 413, id="rle bmp"),  # would take seconds
         pytest.param(png_bomb(100), 422, id="short png"),
         pytest.param(png_bomb(0), 415, id="0x0"),
         pytest.param(encoded(drawing(), "JPEG")[:1500], 422, id="truncated jpeg"),
