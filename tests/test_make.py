@@ -1,4 +1,4 @@
-"""`make run` where no Docker engine answers. (With one, test_readme.py runs it.)"""
+"""`make run` and `make test` where no Docker engine answers. (With one, test_readme.py runs the first.)"""
 
 import os
 import pytest
@@ -33,3 +33,9 @@ def test_run_without_an_engine(example):
         assert f"Stopped {example}" in make("stop")
     with pytest.raises(requests.ConnectionError):
         requests.get(f"http://127.0.0.1:{port}/healthz", timeout=10)
+
+
+def test_no_test_is_skipped_without_an_engine():
+    with pytest.raises(AssertionError, match="`docker info` fails"):
+        make("test", "ARGS=tests/test_docker.py")
+    assert "deselected" in make("test", "ARGS=--collect-only -q -m 'not docker' tests/test_compose.py tests/test_make.py")
