@@ -8,7 +8,7 @@ from typing import IO
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "HEIF")  # some phones write MPO, in JPEG, or HEIC, in HEIF
 MAX_PIXELS = 50_000_000  # of a picture
-MAX_RLE_PIXELS = 5_000_000  # of a run-length encoded BMP: Pillow decodes it in Python, as long as 50 million of others
+MAX_RLE_PIXELS = 5_000_000  # of a run-length encoded BMP, which Pillow decodes in Python, ten times as slowly
 BMP_RLE = (1, 2)  # the compressions BI_RLE8 and BI_RLE4
 DRAFT = 256  # pixels a side: a larger JPEG is decoded at 1/2, 1/4 or 1/8, as long as it stays above this
 

@@ -18,7 +18,7 @@ from werkzeug.exceptions import ServiceUnavailable
 MAX_BYTES = 8_000_000  # of a request's body
 MAX_HELD = 8 * MAX_BYTES  # of the bodies that a worker has in memory at a time
 RETRY_SECONDS = 1  # after which a client that was refused for that may try again
-LONG = 10_000  # bytes of a body; such are answered one at a time
+LONG = 10_000  # bytes; longer bodies are answered one at a time
 MAX_ROWS = 100_000  # of a list
 MAX_ERRORS = 20  # that an answer names
 LARGEST = 10**35  # of a number: float32 ends at 3.4e38, and the model still has to scale it and to add
