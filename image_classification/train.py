@@ -163,7 +163,8 @@ def fit(model: keras.Model, images: np.ndarray, labels: np.ndarray, epochs: int)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=0.01, use_ema=True, ema_momentum=average)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=0.05)
-    model.compile(optimizer, loss, metrics=["accuracy"])
+    # Without XLA, whose convolutions take longer on a processor.
+    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)
     model.fit(strong, epochs=epochs - epochs // 3)
     model.fit(mild, epochs=epochs, initial_epoch=epochs - epochs // 3)
 
