@@ -1,6 +1,7 @@
 """Simple ML: train at build time, serve the model. Adds to passing_arguments: a model, and input of several fields."""
 
 import json
+import multiprocessing
 import numpy as np
 import onnxruntime
 import os
@@ -92,6 +93,8 @@ def problem(error: HTTPException) -> tuple[dict, int, dict]:
 
 
 if __name__ == "__main__":  # every option of Granian's can be given, and overrides these: see --help
+    if os.environ.get("GRANIAN_METRICS_ENABLED"):  # Granian starts threads for them, beside which a fork can hang
+        multiprocessing.set_start_method("spawn")
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     serve = {"app": "__main__:app", "interface": "wsgi", "host": "0.0.0.0", "port": 5000, "workers": cpus}
     cli(default_map=serve | {"respawn_failed_workers": True, "workers_kill_timeout": 8}, auto_envvar_prefix="GRANIAN")

@@ -10,7 +10,7 @@ import subprocess
 import time
 from ai_edge_litert import schema_py_generated as tflite
 from collections.abc import Callable
-from conftest import ROOT, assert_problem, container, docker, free_port, process
+from conftest import EXAMPLES, ROOT, assert_problem, container, docker, free_port, process
 from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 from zipfile import ZipFile
@@ -54,6 +54,16 @@ def test_metrics_count_every_request_of_every_worker(place, built):
             assert requests.get(url, timeout=10).ok
         wait_for(lambda: sum(metric(port, "granian_requests_handled").values()) == 1 + 20)
         wait_for(lambda: set(metric(port, "granian_connections_active")) == {"1", "2"})
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_beside_metrics_workers_are_spawned(example):
+    """A fork beside the threads of Granian's metrics now and then left a worker that answers nothing."""
+    with process(example, GRANIAN_METRICS_ENABLED="1", GRANIAN_METRICS_PORT=str(free_port())) as (url, server):
+        workers = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+        commands = [Path(f"/proc/{worker}/cmdline").read_text() for worker in workers]
+        assert sum("from multiprocessing.spawn import" in command for command in commands) == 2
+        assert requests.get(url, timeout=10).ok
 
 
 def onnx_that_fails(path: Path) -> None:
