@@ -1,7 +1,9 @@
 """The real servers that the tests talk to, over HTTP: as processes, and in containers where an engine answers."""
 
 import contextlib
+import fcntl
 import functools
+import json
 import os
 import pytest
 import requests
@@ -35,6 +37,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if any(mark in item.keywords for item in items) and not answers(*command):
             without = f"make test ARGS=\"-m 'not {mark}'\""
             raise pytest.UsageError(f"`{' '.join(command)}` fails. Without the tests that need it: {without}")
+
+
+def npm_install(package: str, version: str) -> Path:
+    """Install a package from npm into .venv/PACKAGE, unless this version is there already: its node_modules."""
+    folder = ROOT / ".venv" / package
+    manifest = folder / "node_modules" / package / "package.json"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests in another process may be at it
+        if not manifest.exists() or json.loads(manifest.read_text())["version"] != version:
+            quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel", "error"]
+            subprocess.run(
+                ["npm", "install", *quiet, "--prefix", folder, f"{package}@{version}"], check=True, timeout=300
+            )
+    return folder / "node_modules"
 
 
 def free_port() -> int:

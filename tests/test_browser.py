@@ -16,7 +16,7 @@ import requests
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from conftest import ROOT
+from conftest import ROOT, npm_install
 from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -56,13 +56,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def axe() -> str:
-    """The script of axe-core, installed from npm into .venv/axe-core unless this version is there already."""
-    folder = ROOT / ".venv" / "axe-core"
-    package = folder / "node_modules" / "axe-core"
-    if not package.exists() or json.loads((package / "package.json").read_text())["version"] != AXE:
-        quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel", "error"]
-        subprocess.run(["npm", "install", *quiet, "--prefix", folder, f"axe-core@{AXE}"], check=True, timeout=300)
-    return (package / "axe.min.js").read_text()
+    """The script of axe-core."""
+    return (npm_install("axe-core", AXE) / "axe-core" / "axe.min.js").read_text()
 
 
 @pytest.fixture(params=VIEWS)

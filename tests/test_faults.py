@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 CLIENTS = 8
 SECONDS = 60
+PREDICTING = ["passing_arguments", "simple_ml", "image_classification"]
 BLOCK = 65536  # bytes that are read at a time
 
 
@@ -113,15 +114,18 @@ def test_a_stop_answers_what_was_accepted(sent):
 
 
 @pytest.mark.parametrize("sent", SIGNALS)
-@pytest.mark.parametrize("example", ["passing_arguments", "simple_ml", "image_classification"])
-def test_a_stop_does_not_wait_for_a_stalled_upload(example, sent):
-    with process(example) as (url, server):
-        address = urlsplit(url)
-        with socket.create_connection((address.hostname, address.port)) as connection:
+def test_a_stop_does_not_wait_for_a_stalled_upload(sent):
+    """The three at once, since each waits for as long as it would for a request."""
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(process(example)) for example in PREDICTING]
+        for url, _ in servers:
+            address = urlsplit(url)
+            connection = stack.enter_context(socket.create_connection((address.hostname, address.port)))
             connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n5")
             requests.get(f"{url}/healthz", timeout=30)
+        for _, server in servers:
             server.send_signal(sent)
-            assert server.wait(SECONDS) == 0
+        assert [server.wait(SECONDS) for _, server in servers] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("fault", ["missing", "cut off", "empty"])
@@ -276,7 +280,7 @@ def test_two_hundred_slow_clients_do_not_keep_another_waiting(built, example, sl
 
 
 @pytest.mark.docker
-@pytest.mark.parametrize("example", ["passing_arguments", "simple_ml", "image_classification"])
+@pytest.mark.parametrize("example", PREDICTING)
 def test_as_many_slow_bodies_as_it_takes_connections_do_not_starve_another(built, example):
     """With the threads that compose.yaml gives it; with Granian's own, half as many would. And in little memory."""
     names = ["GRANIAN_WORKERS", "GRANIAN_BLOCKING_THREADS"]

@@ -5,7 +5,7 @@ import os
 import pytest
 import shutil
 import subprocess
-from conftest import EXAMPLES, ROOT
+from conftest import EXAMPLES, ROOT, npm_install
 from pathlib import Path
 
 NEWMAN = "6.2.2"
@@ -15,15 +15,10 @@ FOLDERS = {folder["name"]: folder["item"] for folder in json.loads(COLLECTION.re
 
 @pytest.fixture(scope="session")
 def newman() -> Path:
-    """Newman's command, installed from npm into .venv/newman unless this version is there already."""
+    """Newman's command."""
     if not shutil.which("npm") and os.environ.get("REQUIRE_NODE") != "1":
         pytest.skip("no npm")
-    folder = ROOT / ".venv" / "newman"
-    package = folder / "node_modules" / "newman" / "package.json"
-    if not package.exists() or json.loads(package.read_text())["version"] != NEWMAN:
-        quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel", "error"]
-        subprocess.run(["npm", "install", *quiet, "--prefix", folder, f"newman@{NEWMAN}"], check=True, timeout=300)
-    return folder / "node_modules" / ".bin" / "newman"
+    return npm_install("newman", NEWMAN) / ".bin" / "newman"
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
