@@ -160,11 +160,12 @@ def test_a_port_that_is_taken():
     assert "Address already in use" in answer.stderr.strip().splitlines()[-1]
 
 
-LITTLE = ["--memory", "140m", "--memory-swap", "140m", "--env", "GRANIAN_WORKERS=1"]  # and no swap
+LITTLE = ["--memory", "140m", "--memory-swap", "140m", "--env", "GRANIAN_WORKERS=1", "--restart", "unless-stopped"]
 
 
 @pytest.mark.docker
-def test_a_worker_that_runs_out_of_memory_is_replaced(built):
+def test_out_of_memory_and_it_answers_again(built):
+    """Linux kills the worker, which is replaced; rarely, on a busy machine, process 1, and Docker starts it again."""
     rows = json.dumps([{"f1": 5.1, "f2": 3.5, "f3": 1.4}] * 100_000)
     with container(built("simple_ml"), *LITTLE) as (url, _):
         with pytest.raises(requests.ConnectionError):
