@@ -57,7 +57,7 @@ def problem(error: HTTPException) -> tuple[dict, int, dict]:
 
 
 if __name__ == "__main__":  # every option of Granian's can be given, and overrides these: see --help
-    if os.environ.get("GRANIAN_METRICS_ENABLED"):  # Granian starts threads for them, beside which a fork can hang
+    if os.environ.get("GRANIAN_METRICS_ENABLED"):  # it starts threads, and a worker forked beside threads can hang
         multiprocessing.set_start_method("spawn")
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     serve = {"app": "__main__:app", "interface": "wsgi", "host": "0.0.0.0", "port": 5000, "workers": cpus}

@@ -160,6 +160,7 @@ def test_a_port_that_is_taken():
     assert "Address already in use" in answer.stderr.strip().splitlines()[-1]
 
 
+# 140 MB and no swap; restarted, as the README starts it
 LITTLE = ["--memory", "140m", "--memory-swap", "140m", "--env", "GRANIAN_WORKERS=1", "--restart", "unless-stopped"]
 
 
