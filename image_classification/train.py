@@ -237,7 +237,7 @@ def main() -> None:
 
     rng = np.random.default_rng(1)
     held_out = min(VALIDATION, len(x_train) // 5)
-    validation, training = np.split(np.arange(len(x_train)), [held_out])
+    validation, training = np.arange(held_out), np.arange(held_out, len(x_train))
     again = [i for i in training if rng.random() < EUROPEAN.get(int(y_train[i]), 0)]
     extra = [european(x_train[i], int(y_train[i]), rng) for i in again]
 
