@@ -39,6 +39,16 @@ def test_healthy_then_stopped(built, example):
         assert docker("inspect", "--format", "{{.State.ExitCode}}", name) == "0"
 
 
+def test_a_client_that_comes_too_early_tries_again(built):
+    name = docker("run", "--detach", "--publish", "127.0.0.1::5000", built("hello_world"))
+    try:
+        address = docker("port", name, "5000/tcp")
+        curl = ["curl", "--retry", "9", "--retry-all-errors", address]  # as in the README's troubleshooting
+        assert subprocess.run(curl, capture_output=True, text=True, timeout=60).stdout == "Hello World\n"
+    finally:
+        docker("rm", "--force", name)
+
+
 def test_health_follows_the_port(built):
     name = docker("run", "--detach", "--env", "GRANIAN_PORT=8080", built("hello_world"))
     try:
