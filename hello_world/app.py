@@ -1,10 +1,8 @@
-"""Hello World: a Flask app in a container, behind a server that is made for production."""
+"""Hello World: a Flask app in a container."""
 
-import multiprocessing
 import os
 from flask import Flask
-from granian.cli import cli
-from werkzeug.exceptions import HTTPException
+from granian.cli import cli  # Granian is the web server: the one that Flask brings is for development only
 
 app = Flask(__name__)
 
@@ -14,20 +12,11 @@ def index() -> str:
     return "Hello World\n"
 
 
-@app.get("/healthz")  # for Docker's HEALTHCHECK and for load balancers
+@app.get("/healthz")  # Docker asks here every 5 seconds whether the app still answers
 def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@app.errorhandler(HTTPException)  # as problem+json (RFC 9457), with the error's own headers, such as Allow
-def problem(error: HTTPException) -> tuple[dict, int, dict]:
-    body = {"title": error.name, "status": error.code, "detail": error.description}
-    return body, error.code or 500, dict(error.get_headers()) | {"Content-Type": "application/problem+json"}
-
-
-if __name__ == "__main__":  # every option of Granian's can be given, and overrides these: see --help
-    if os.environ.get("GRANIAN_METRICS_ENABLED"):  # it starts threads, and a worker forked beside threads can hang
-        multiprocessing.set_start_method("spawn")
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    serve = {"app": "__main__:app", "interface": "wsgi", "host": "0.0.0.0", "port": 5000, "workers": cpus}
-    cli(default_map=serve | {"respawn_failed_workers": True, "workers_kill_timeout": 8}, auto_envvar_prefix="GRANIAN")
+if __name__ == "__main__":  # any option of Granian can be set: `python3 app.py --workers 4`, or GRANIAN_WORKERS=4
+    settings = {"app": "__main__:app", "interface": "wsgi", "host": "0.0.0.0", "port": os.environ.get("PORT") or 5000}
+    cli(default_map=settings, auto_envvar_prefix="GRANIAN")

@@ -1,14 +1,10 @@
-"""What goes in and what comes out: the limits, and the OpenAPI document that states them."""
+"""Describe the service: /openapi.json for programs (https://www.openapis.org), /docs is a page to read and try it."""
 
 import json
 from flask import Blueprint, Response
 from flask_swagger_ui import get_swaggerui_blueprint
 from typing import Any
 
-MAX_BYTES = 4096  # of a request's body
-LARGEST = 1e154  # whose square a float can still hold; integers are exact up to here
-
-NUMBER = {"type": "number", "minimum": -LARGEST, "maximum": LARGEST, "examples": [5, 2.5]}
 SQUARE = {"type": "number", "minimum": 0, "examples": [25, 6.25]}
 HEALTH = {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]}
 PROBLEM = {
@@ -27,40 +23,41 @@ def error(description: str) -> dict[str, Any]:
     return answer(description, {"$ref": "#/components/schemas/Problem"}, "application/problem+json")
 
 
-def document() -> dict[str, Any]:
-    """Describe the service as OpenAPI 3.1 does (https://spec.openapis.org/oas/v3.1.0)."""
+def document(max_bytes: int, largest: float) -> dict[str, Any]:
+    """Return the description in the format of OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.0)."""
+    number = {"type": "number", "minimum": -largest, "maximum": largest, "examples": [5, 2.5]}
     predict = {
         "operationId": "predict",
         "summary": "Square a number",
         "description": "The body is one JSON number, whatever the Content-Type says. Integers are exact.",
-        "requestBody": {"required": True, "content": {"application/json": {"schema": NUMBER}}},
+        "requestBody": {"required": True, "content": {"application/json": {"schema": number}}},
         "responses": {
-            "200": answer("The number times itself", SQUARE),
-            "400": error("The body is not JSON (`NaN` and `Infinity` are not)"),
-            "413": error(f"The body has {MAX_BYTES} bytes or more"),
-            "422": error("The body is JSON, but no number, or one beyond the limits"),
+            "200": answer("The square of the number", SQUARE),
+            "400": error("The body is not JSON"),
+            "413": error(f"The body has {max_bytes} bytes or more"),
+            "422": error("The body is JSON, but not a number, or the number is too large"),
         },
     }
-    index = {"operationId": "index", "summary": "A page to try it with"}
-    healthz = {"operationId": "healthz", "summary": "Whether the service answers"}
+    index = {"operationId": "index", "summary": "A page to try the service"}
+    healthz = {"operationId": "healthz", "summary": "Does the service answer?"}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Passing arguments", "version": "1.0.0", "summary": "A number in, its square out"},
-        "servers": [{"url": "."}],  # beside this document, wherever a proxy puts it
+        "info": {"title": "Passing arguments", "version": "1.0.0", "summary": "Square a number"},
+        "servers": [{"url": "."}],  # relative to this document, so that it also works behind a proxy
         "paths": {
             "/predict": {"post": predict},
-            "/healthz": {"get": healthz | {"responses": {"200": answer("It does", HEALTH)}}},
+            "/healthz": {"get": healthz | {"responses": {"200": answer("It answers", HEALTH)}}},
             "/": {"get": index | {"responses": {"200": answer("The page", {"type": "string"}, "text/html")}}},
         },
         "components": {"schemas": {"Problem": PROBLEM}},
     }
 
 
-def docs() -> Blueprint:
-    """Serve the document at /openapi.json, and at /docs Swagger UI, a page to read it and to try it with."""
-    pages, text = Blueprint("docs", __name__), json.dumps(document()) + "\n"
+def docs(max_bytes: int, largest: float) -> Blueprint:
+    """Return the pages /openapi.json and /docs."""
+    pages, text = Blueprint("docs", __name__), json.dumps(document(max_bytes, largest)) + "\n"
     pages.add_url_rule("/openapi.json", "openapi", lambda: Response(text, content_type="application/json"))
-    # relative addresses, for behind a proxy; the plain layout, which asks no other host whether the document is valid
+    # relative addresses work behind a proxy; BaseLayout does not ask another server to check the document
     swagger_ui = get_swaggerui_blueprint(".", "../openapi.json", {"app_name": "API", "layout": "BaseLayout"})
     pages.register_blueprint(swagger_ui, url_prefix="/docs")
     return pages

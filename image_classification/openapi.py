@@ -1,0 +1,117 @@
+"""Describe the service: /openapi.json for programs (https://www.openapis.org), /docs is a page to read and try it."""
+
+import json
+import model
+from body import MAX_BYTES, MAX_FILES
+from decode import FORMATS, MAX_PIXELS
+from flask import Blueprint, Response
+from flask_swagger_ui import get_swaggerui_blueprint
+from typing import Any
+
+FILE = {"type": "string", "format": "binary"}  # as in OpenAPI 3.0: Swagger UI shows a file chooser for nothing else
+FILES = {
+    "type": "array",
+    "description": "Pictures, each in its own part with a file name",
+    "items": FILE,
+    "minItems": 1,
+    "maxItems": MAX_FILES,
+}
+HEALTH = {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]}
+PROBLEM = {
+    "type": "object",
+    "description": "What went wrong (RFC 9457)",
+    "properties": {"title": {"type": "string"}, "status": {"type": "integer"}, "detail": {"type": "string"}},
+    "required": ["title", "status", "detail"],
+}
+
+
+def prediction() -> dict[str, Any]:
+    """Describe an answer: a label, the probability of each label and, on request, the picture that the network saw."""
+    seen: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 255}
+    for size in reversed([size for size in model.input_shape if size > 1]):
+        seen = {"type": "array", "items": seen, "minItems": size, "maxItems": size}
+    share = {"type": "number", "minimum": 0, "maximum": 1}
+    probabilities = {"type": "object", "properties": dict.fromkeys(model.labels, share), "required": model.labels}
+    values = [int(label) if label.isdecimal() else label for label in model.labels]
+    return {
+        "type": "object",
+        "properties": {
+            "prediction": {"enum": values},
+            "probabilities": probabilities | {"additionalProperties": False},
+            "input": seen | {"description": "The picture that the network saw, only with `?input=1`"},
+        },
+        "required": ["prediction", "probabilities"],
+        "additionalProperties": False,
+        "examples": [{"prediction": values[0], "probabilities": dict.fromkeys(model.labels, 0) | {model.labels[0]: 1}}],
+    }
+
+
+def answer(description: str, schema: dict[str, Any], content_type: str = "application/json") -> dict[str, Any]:
+    return {"description": description, "content": {content_type: {"schema": schema}}}
+
+
+def error(description: str) -> dict[str, Any]:
+    return answer(description, {"$ref": "#/components/schemas/Problem"}, "application/problem+json")
+
+
+def document() -> dict[str, Any]:
+    """Return the description in the format of OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.0)."""
+    form = {"type": "object", "properties": {"file": FILES}, "required": ["file"]}
+    one = {"$ref": "#/components/schemas/Prediction"}
+    predict = {
+        "operationId": "predict",
+        "summary": "Say what a picture shows",
+        "description": f"{', '.join(FORMATS)}, recognized by content. Several pictures give a list, in the same order.",
+        "parameters": [
+            {
+                "name": "input",
+                "in": "query",
+                "description": "With `1`, the answer also holds the picture that the network saw",
+                "schema": {"type": "string"},
+            }
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": form},
+                "image/*": {},
+                "application/octet-stream": {},
+            },
+        },
+        "responses": {
+            "200": answer(
+                "The prediction, or a list of predictions", {"anyOf": [one, {"type": "array", "items": one}]}
+            ),
+            "400": error("The form has no picture in its field `file`"),
+            "413": error(
+                f"{MAX_BYTES} bytes or more, over {MAX_FILES} parts, or a picture of over {MAX_PIXELS} pixels"
+            ),
+            "415": error("This is not a picture"),
+            "422": error("The picture is damaged or blank"),
+            "503": error("Too many large bodies came at once: try again"),
+        },
+    }
+    index = {"operationId": "index", "summary": "A page to try the service"}
+    healthz = {"operationId": "healthz", "summary": "Does the model answer?"}
+    health = {"200": answer("It answers", HEALTH), "500": error("It does not answer")}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Image classification", "version": "1.0.0", "summary": "Pictures in, labels out"},
+        "servers": [{"url": "."}],  # relative to this document, so that it also works behind a proxy
+        "paths": {
+            "/predict": {"post": predict},
+            "/healthz": {"get": healthz | {"responses": health}},
+            "/": {"get": index | {"responses": {"200": answer("The page", {"type": "string"}, "text/html")}}},
+        },
+        "components": {"schemas": {"Prediction": prediction(), "Problem": PROBLEM}},
+    }
+
+
+def docs() -> Blueprint:
+    """Return the pages /openapi.json and /docs."""
+    pages, text = Blueprint("docs", __name__), json.dumps(document()) + "\n"
+    pages.add_url_rule("/openapi.json", "openapi", lambda: Response(text, content_type="application/json"))
+    # relative addresses work behind a proxy; BaseLayout does not ask another server to check the document
+    swagger_ui = get_swaggerui_blueprint(".", "../openapi.json", {"app_name": "API", "layout": "BaseLayout"})
+    pages.register_blueprint(swagger_ui, url_prefix="/docs")
+    return pages

@@ -1,0 +1,89 @@
+"""Describe the service: /openapi.json for programs (https://www.openapis.org), /docs is a page to read and try it."""
+
+import json
+import model
+from body import MAX_BYTES
+from flask import Blueprint, Response
+from flask_swagger_ui import get_swaggerui_blueprint
+from pydantic import TypeAdapter
+from schema import MAX_MISTAKES, Prediction, Row, Rows
+from typing import Any
+
+HEALTH = {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]}
+MISTAKE = {
+    "type": "object",
+    "description": "Where the mistake is, as a JSON Pointer (RFC 6901), and what is wrong there",
+    "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
+    "required": ["pointer", "detail"],
+}
+PROBLEM = {
+    "type": "object",
+    "description": "What went wrong (RFC 9457)",
+    "properties": {
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "errors": {"type": "array", "items": MISTAKE, "maxItems": MAX_MISTAKES},
+    },
+    "required": ["title", "status", "detail"],
+}
+
+
+def answer(description: str, schema: dict[str, Any], content_type: str = "application/json") -> dict[str, Any]:
+    return {"description": description, "content": {content_type: {"schema": schema}}}
+
+
+def error(description: str) -> dict[str, Any]:
+    return answer(description, {"$ref": "#/components/schemas/Problem"}, "application/problem+json")
+
+
+def document() -> dict[str, Any]:
+    """Return the description in the format of OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.0)."""
+    types = {"input": Row | Rows, "output": Prediction | list[Prediction]}
+    schemas, definitions = TypeAdapter.json_schemas(
+        [(name, "validation", TypeAdapter(kind)) for name, kind in types.items()],
+        ref_template="#/components/schemas/{model}",
+    )
+    input_schema, output_schema = schemas.values()
+    example = {feature["name"]: feature["example"] for feature in model.features}
+    examples = {"one row": {"value": example}, "several rows": {"value": [example, example]}}
+    predict = {
+        "operationId": "predict",
+        "summary": "Predict for one row, or for a list of rows",
+        "description": "The body is JSON, whatever the Content-Type says. A list gives a list, in the same order.",
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": input_schema, "examples": examples}},
+        },
+        "responses": {
+            "200": answer("The prediction, or a list of predictions", output_schema),
+            "400": error("The body is not JSON"),
+            "413": error(f"The body has {MAX_BYTES} bytes or more"),
+            "422": error("The model cannot use this input: `errors` lists the first mistakes"),
+            "503": error("Too many large bodies came at once: try again"),
+        },
+    }
+    index = {"operationId": "index", "summary": "A page to try the service"}
+    healthz = {"operationId": "healthz", "summary": "Does the model answer?"}
+    health = {"200": answer("It answers", HEALTH), "500": error("It does not answer")}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Simple ML", "version": "1.0.0", "summary": "Features in, predictions out"},
+        "servers": [{"url": "."}],  # relative to this document, so that it also works behind a proxy
+        "paths": {
+            "/predict": {"post": predict},
+            "/healthz": {"get": healthz | {"responses": health}},
+            "/": {"get": index | {"responses": {"200": answer("The page", {"type": "string"}, "text/html")}}},
+        },
+        "components": {"schemas": definitions["$defs"] | {"Problem": PROBLEM}},
+    }
+
+
+def docs() -> Blueprint:
+    """Return the pages /openapi.json and /docs."""
+    pages, text = Blueprint("docs", __name__), json.dumps(document()) + "\n"
+    pages.add_url_rule("/openapi.json", "openapi", lambda: Response(text, content_type="application/json"))
+    # relative addresses work behind a proxy; BaseLayout does not ask another server to check the document
+    swagger_ui = get_swaggerui_blueprint(".", "../openapi.json", {"app_name": "API", "layout": "BaseLayout"})
+    pages.register_blueprint(swagger_ui, url_prefix="/docs")
+    return pages
