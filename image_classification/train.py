@@ -1,9 +1,9 @@
-"""Train the network that reads the digits, and write it as a LiteRT file: model.tflite.
+"""Train the network that reads the digits, and write it to model.tflite. To serve your own network, edit this file.
 
-A small Keras CNN learns the training images of MNIST, passed through the same preparation as an
-upload and distorted anew in every epoch. The first 5,000 of the 60,000 are kept aside, to calibrate
-the probabilities: the images lie in the order of their writers, so these are by people it has not
-learned from. The 10,000 test images are looked at once, at the end.
+A small Keras CNN learns the training images of MNIST. They are prepared as the service prepares an
+upload, and distorted anew in every epoch. The first 5,000 of the 60,000 are held out to calibrate
+the probabilities: MNIST is sorted by writer, so the network has not learned from these people.
+The 10,000 test images are used once, at the end.
 """
 
 import argparse
@@ -11,10 +11,8 @@ import contextlib
 import keras
 import math
 import numpy as np
-import tempfile
 import tensorflow as tf
-import zipfile
-from ai_edge_litert.interpreter import Interpreter
+from export import export, predict
 from keras import layers
 from pathlib import Path
 from PIL import Image, ImageDraw
@@ -28,8 +26,8 @@ EUROPEAN = {1: 0.5, 7: 0.25}  # share of the label that is shown a second time, 
 
 
 def prepared(images: np.ndarray) -> np.ndarray:
-    """Pass images, (n, 28, 28) uint8, through the service's preparation: (n, 28, 28, 1) float32,
-    0..1. What it refuses comes out black."""
+    """Prepare images, (n, 28, 28) uint8, as the service does: (n, 28, 28, 1) float32, 0..1. An image
+    that the service would refuse becomes black."""
     result = np.zeros((*images.shape, 1), np.float32)
     for i, image in enumerate(images):
         with contextlib.suppress(ValueError):
@@ -38,8 +36,8 @@ def prepared(images: np.ndarray) -> np.ndarray:
 
 
 def european(image: np.ndarray, label: int, rng: np.random.Generator) -> np.ndarray:
-    """Return a copy, (28, 28) uint8, of a 1 with a flag and perhaps a foot, or of a 7 with a bar:
-    so write half the world's people, but few of those whose digits are MNIST."""
+    """Return a copy of the image, (28, 28) uint8: a 1 with a flag and perhaps a foot, or a 7 with a bar.
+    This is how people write in much of the world, but it is rare in MNIST."""
     rows, columns = np.nonzero(image > 127)
     top, bottom = rows.min(), rows.max()
     height = bottom - top
@@ -95,7 +93,7 @@ def warp(images: tf.Tensor, strength: float) -> tf.Tensor:
     at += field * tf.random.uniform((n, 1, 1, 1))
     at = grid + strength * (at - grid)
 
-    wide = SIZE + 2  # a dark frame of one pixel is what lies outside
+    wide = SIZE + 2  # a dark frame of one pixel stands for everything outside
     at = tf.clip_by_value(at + wide / 2 - 0.5, 0.0, wide - 1.001)
     corner = tf.cast(at, tf.int32)
     weight_y, weight_x = tf.unstack(at - tf.floor(at), axis=-1)
@@ -147,10 +145,10 @@ def build() -> keras.Model:
 
 
 def fit(model: keras.Model, images: np.ndarray, labels: np.ndarray, epochs: int) -> None:
-    """Train with AdamW on a cosine schedule, and leave the averaged weights in the model.
+    """Train with AdamW on a cosine schedule, and keep the averaged weights.
 
-    The last third of the epochs distorts less, so that it ends on digits as most people write
-    them: fewer errors on those, no more on the others.
+    The last third of the epochs distorts less, so that training ends on digits as most people write
+    them: this makes fewer errors on those, and no more on the others.
     """
     data = tf.data.Dataset.from_tensor_slices((images, tf.one_hot(labels, len(LABELS))))
     data = data.shuffle(len(images)).batch(BATCH)
@@ -164,15 +162,15 @@ def fit(model: keras.Model, images: np.ndarray, labels: np.ndarray, epochs: int)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=0.1, use_ema=True, ema_momentum=average)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=0.05)
-    # Without XLA, whose convolutions take longer on a processor.
+    # Without XLA: its convolutions take longer on a CPU.
     model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)
     model.fit(strong, epochs=epochs - epochs // 3)
     model.fit(mild, epochs=epochs, initial_epoch=epochs - epochs // 3)
 
 
 def calibrate(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> float:
-    """Divide the logits by the temperature that makes the labels likeliest, inside the last
-    layer, and return it (Guo, Pleiss, Sun and Weinberger, ICML 2017)."""
+    """Divide the weights of the last layer by the temperature that makes the true labels most
+    probable, and return it (Guo, Pleiss, Sun and Weinberger, ICML 2017)."""
     layer = model.get_layer("logits")
     logits = keras.Model(model.input, layer.output).predict(images, batch_size=500, verbose=0)
 
@@ -185,38 +183,21 @@ def calibrate(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> flo
     return float(best)
 
 
-def convert(model: keras.Model, path: Path) -> None:
-    """Write the LiteRT file, weights as 8-bit integers, with labels.txt packed at its end (the
-    way of TensorFlow Lite Metadata: the file is also a ZIP archive)."""
-    with tempfile.TemporaryDirectory() as folder:
-        model.export(folder, verbose=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        path.write_bytes(converter.convert())
-    with zipfile.ZipFile(path, "a") as archive:  # ZipInfo's date is always 1 January 1980
-        archive.writestr(zipfile.ZipInfo("labels.txt"), "\n".join(LABELS) + "\n")
-
-
 def served(path: Path, images: np.ndarray) -> np.ndarray:
-    """Return the probabilities, (n, 10) float32, that the LiteRT file gives, image by image; 0 for
-    a black one, since the service refuses it."""
-    interpreter = Interpreter(str(path), num_threads=1)
-    run = interpreter.get_signature_runner()
-    (name,) = run.get_input_details()
-    answers = [next(iter(run(**{name: image[None]}).values())) for image in images]
-    return np.concatenate(answers) * (images.max((1, 2, 3)) > 0)[:, None]
+    """Return the probabilities, (n, 10) float32, that the service would give; 0 for a black image, which it refuses."""
+    return predict(path, images) * (images.max((1, 2, 3)) > 0)[:, None]
 
 
 def report(title: str, probabilities: np.ndarray, labels: np.ndarray) -> None:
-    """Print the accuracy, and what a probability is worth."""
-    sure = probabilities.max(1)
-    right: np.ndarray = np.where(sure > 0, probabilities.argmax(1), -1) == labels
-    bins = np.minimum((sure * 15).astype(int), 14)  # expected calibration error, 15 bins
-    gaps = np.abs(np.bincount(bins, right - sure))
-    print(f"{title}: {right.mean():.2%} of {len(labels)} right, ", end="")
+    """Print the accuracy, and how far the probabilities can be trusted."""
+    confidence = probabilities.max(1)
+    correct: np.ndarray = np.where(confidence > 0, probabilities.argmax(1), -1) == labels
+    bins = np.minimum((confidence * 15).astype(int), 14)  # expected calibration error, 15 bins
+    gaps = np.abs(np.bincount(bins, correct - confidence))
+    print(f"{title}: {correct.mean():.2%} of {len(labels)} correct, ", end="")
     print(f"expected calibration error {gaps.sum() / len(labels):.2%}, ", end="")
-    print(f"{(sure >= 0.9).mean():.2%} answered with 0.9 or more, ", end="")
-    print(f"{right[sure >= 0.9].sum() / max(1, (sure >= 0.9).sum()):.2%} of those right")
+    print(f"{(confidence >= 0.9).mean():.2%} predicted with 0.9 or more, ", end="")
+    print(f"{correct[confidence >= 0.9].sum() / max(1, (confidence >= 0.9).sum()):.2%} of those correct")
 
 
 def main() -> None:
@@ -249,8 +230,8 @@ def main() -> None:
     model.summary()
     fit(model, x_train[training], y_train[training], args.epochs)
     temperature = calibrate(model, x_train[validation], y_train[validation])
-    convert(model, args.output)
-    print(f"{args.output}: {args.output.stat().st_size / 1000:.0f} kB, {temperature=:.2f}")
+    print(f"{temperature=:.2f}")
+    export(model, LABELS, args.output)
 
     report("Validation", served(args.output, x_train[validation]), y_train[validation])
     probabilities = served(args.output, prepared(x_test))

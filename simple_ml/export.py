@@ -1,10 +1,10 @@
-"""Write a fitted scikit-learn model as ONNX, with what app.py must know of it: its features and its classes."""
+"""Write a fitted scikit-learn model to model.onnx, with everything that serving must know: its features and classes."""
 
 import contextlib
 import copy
 import json
 import numpy as np
-import onnxruntime
+import os
 import pandas as pd
 import sys
 import traceback
@@ -24,9 +24,12 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 from sklearn.svm import LinearSVC
 from typing import Any
 
-AGREE = 0.999  # of the rows must get scikit-learn's answer: float32 can move one that lies on a border
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # otherwise ONNX Runtime reports to Microsoft
+import onnxruntime
+
+AGREE = 0.999  # share of the rows that must get scikit-learn's answer: float32 can move a row that lies on a border
 PROBABILITY = 0.01  # by how much probabilities may differ on average
-RELATIVE = 1e-3  # by how much a number may differ, as a share of it or of the spread of all
+RELATIVE = 1e-3  # by how much a number may differ, relative to it or to the spread of all numbers
 TYPES = {
     "string": "text",
     "boolean": "boolean",
@@ -34,8 +37,8 @@ TYPES = {
     "floating": "number",
     "mixed-integer-float": "number",
 }
-NULL = "\ufdd0"  # a missing text, which ONNX does not have: Unicode leaves this code point to such uses
-UNSEEN = "\ufdd1"  # a text that no training data holds
+NULL = "\ufdd0"  # stands for a missing text, which ONNX does not have; Unicode reserves this code point for such uses
+UNSEEN = "\ufdd1"  # a text that is in no training data
 WORDS = r"[\p{L}\p{N}_][\p{L}\p{N}_]+"  # what scikit-learn's (?u)\b\w\w+\b finds, as ONNX Runtime's RE2 writes it
 
 
@@ -47,14 +50,14 @@ def export(model: Any, X: pd.DataFrame, path: str | Path) -> None:
     """Convert a fitted classifier or regressor to ONNX, check it against scikit-learn on X, and write it to `path`.
 
     X is the data that the model was fitted on. Each column becomes an input of the ONNX graph, of shape (rows, 1):
-    text as string, all else as float32. What the graph cannot say goes into the file's metadata_props as JSON:
-    `features` (a list of name, type, nullable, categories or null, an example), `classes` (none for a regressor) and
-    `labels` (what the graph calls them), `probabilities` (whether there are any), `null` (it stands for missing text).
+    text as string, everything else as float32. The file's metadata_props hold the rest, as JSON: `features` (a list of
+    name, type, nullable, categories or null, an example), `classes` (empty for a regressor) and `labels` (how the graph
+    names the classes), `probabilities` (true if the model has any), `null` (stands for a missing text).
 
-    A model that cannot be served, or not exactly, ends the program with one sentence (SystemExit).
+    Raises SystemExit, with one sentence, if the model cannot be served or if ONNX gives other answers.
     """
     try:
-        with warnings.catch_warnings(action="ignore"):  # of what is only tried here
+        with warnings.catch_warnings(action="ignore"):  # these are only trial predictions
             check(model, X)
             features, probes = describe(model, X)
             onnx = convert(model, features)
@@ -68,9 +71,9 @@ def export(model: Any, X: pd.DataFrame, path: str | Path) -> None:
 
 
 def check(model: Any, X: pd.DataFrame) -> None:
-    """Raise Refusal if this is not a model of one value a row, from a table of named columns."""
+    """Raise Refusal unless the model predicts one value for each row of a table with named columns."""
     if not isinstance(X, pd.DataFrame):
-        raise Refusal("X must be a pandas DataFrame, since its column names become the names of the features")
+        raise Refusal("X must be a pandas DataFrame, because its column names become the names of the features")
     if len({str(name) for name in X}) < X.shape[1]:
         raise Refusal("two columns of X have the same name")
     if "" in X:
@@ -78,11 +81,14 @@ def check(model: Any, X: pd.DataFrame) -> None:
     if not (is_classifier(model) or is_regressor(model)):
         raise Refusal(f"{type(model).__name__} is neither a classifier nor a regressor")
     if model.predict(X.head(1)).ndim > 1:
-        raise Refusal(f"{type(model).__name__} predicts several values a row, so give it a y of one column (a Series)")
+        raise Refusal(
+            f"{type(model).__name__} predicts several values a row, so fit it with a Series as y"
+        )
 
 
 def describe(model: Any, X: pd.DataFrame) -> tuple[list[dict], list[pd.DataFrame]]:
-    """Say of each column what a client may send, and return rows with new values that the model does not refuse."""
+    """Describe what a client may send for each column. Also return rows with values that were not in the training data,
+    to test the converted model on."""
     features, probes = [], []
     for name in X:
         known = X[name].dropna().astype(object)
@@ -100,29 +106,29 @@ def describe(model: Any, X: pd.DataFrame) -> tuple[list[dict], list[pd.DataFrame
             }
         )
         if values == [False, True]:
-            continue  # there is no other
+            continue  # there is no other value
         probe = X.head(1).copy()
         probe[name] = UNSEEN if kind == "string" else not values[0] if kind == "boolean" else values[-1] + 1
         try:
             model.predict(probe)
             probes.append(probe)
-        except ValueError:  # "Found unknown categories": what the model refuses, the service must refuse
+        except ValueError:  # "Found unknown categories": the service must refuse what the model refuses
             features[-1] |= {"categories": values, "example": values[0]}
     return features, probes
 
 
 def convert(model: Any, features: list[dict]) -> bytes:
-    """Convert a fitted estimator by skl2onnx, and put beside it what app.py must know. Raises Refusal."""
+    """Convert a fitted estimator with skl2onnx, and add what serving must know. Raises Refusal."""
     served = prepare(model)
     steps = list(estimators(served))
     if not any(isinstance(step, ColumnTransformer) for step in steps):
-        # the columns stay inputs of their own and reach the first step as one matrix: most steps take no other
+        # each column stays an input of its own, but most steps expect one matrix of all columns
         served = Pipeline([("columns", FunctionTransformer()), ("model", served)])
     types = {True: StringTensorType([None, 1]), False: FloatTensorType([None, 1])}
     try:
         onnx = convert_sklearn(
             served,
-            name="model",  # a random one by default: training twice must give the same file
+            name="model",  # the default is a random name, but training twice must give the same file
             initial_types=[(feature["name"], types[feature["type"] == "text"]) for feature in features],
             options=dict(options(step) for step in steps),
         )
@@ -130,49 +136,49 @@ def convert(model: Any, features: list[dict]) -> bytes:
         reason = " ".join(str(error).split()).split(". ")[0][:200].rstrip(".")
         raise Refusal(
             f"skl2onnx cannot convert its step {culprit(error) or type(model).__name__} ({reason}), "
-            "so use another in its place, or do its work before X is made"
+            "so use another step in its place, or do its work before you make X"
         ) from error
     classes = model.classes_.tolist() if is_classifier(model) else []
-    about = {
+    metadata = {
         "features": features,
         "classes": classes,
         "labels": [value if isinstance(value, str) else int(value) for value in classes],
         "probabilities": hasattr(model, "predict_proba"),
         "null": NULL,
     }
-    set_model_props(onnx, {key: json.dumps(value) for key, value in about.items()})
-    opsets = sorted(onnx.opset_import, key=lambda opset: opset.domain)  # skl2onnx leaves their order to chance
+    set_model_props(onnx, {key: json.dumps(value) for key, value in metadata.items()})
+    opsets = sorted(onnx.opset_import, key=lambda opset: opset.domain)  # skl2onnx leaves them in random order
     del onnx.opset_import[:]
     onnx.opset_import.extend(opsets)
     return onnx.SerializeToString(deterministic=True)
 
 
 def prepare(model: Any) -> Any:
-    """Copy a model, with the settings that skl2onnx asks for and that change nothing of what it predicts."""
-    model = copy.deepcopy(getattr(model, "best_estimator_", model))  # what a search found, not the search
+    """Return a copy of the model with the settings that skl2onnx needs; they do not change its predictions."""
+    model = copy.deepcopy(getattr(model, "best_estimator_", model))  # the model that a search has found, not the search
     for step in estimators(model):
         if isinstance(step, VotingClassifier):
-            step.flatten_transform = False  # matters to transform(), not to predict()
+            step.flatten_transform = False  # this affects transform(), not predict()
         if isinstance(step, SimpleImputer) and getattr(step, "statistics_", np.empty(0)).dtype == object:
             step.missing_values = NULL
         if isinstance(step, OneHotEncoder):
-            for values in getattr(step, "categories_", []):  # a ColumnTransformer also keeps its steps unfitted
+            for values in getattr(step, "categories_", []):  # a ColumnTransformer also keeps its unfitted steps
                 if values.dtype == object:
                     values[pd.isna(values)] = NULL
     return model
 
 
 def options(step: BaseEstimator) -> tuple[type, dict]:
-    """How skl2onnx is to convert a kind of step."""
+    """Return how skl2onnx should convert this kind of step."""
     if isinstance(step, CountVectorizer):
         words = step.analyzer == "word" and step.token_pattern == r"(?u)\b\w\w+\b"
         return type(step), {"locale": "C.UTF-8"} | ({"tokenexp": WORDS} if words else {})
-    # probabilities as a matrix: as a list of dictionaries, skl2onnx's default, 10,000 rows take three times as long
+    # probabilities as a matrix: as a list of dictionaries, the default, 10,000 rows take three times as long
     return type(step), {"zipmap": False} if is_classifier(step) and not isinstance(step, LinearSVC) else {}
 
 
 def estimators(thing: Any) -> Iterator[BaseEstimator]:
-    """Yield an estimator and all that it is made of."""
+    """Yield an estimator and all estimators inside it."""
     if isinstance(thing, BaseEstimator):
         yield thing
         thing = vars(thing)
@@ -184,7 +190,7 @@ def estimators(thing: Any) -> Iterator[BaseEstimator]:
 
 
 def culprit(error: BaseException) -> str | None:
-    """Name the step that skl2onnx was at when it failed: the estimator in the innermost frame that has one."""
+    """Return the name of the step at which skl2onnx failed: the estimator in the innermost frame that has one."""
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
         for value in frame.f_locals.values():
             step = getattr(value, "raw_operator", value)
@@ -193,8 +199,8 @@ def culprit(error: BaseException) -> str | None:
     return None
 
 
-def run(onnx: bytes, features: list[dict], rows: pd.DataFrame) -> list[np.ndarray]:
-    """Give rows to ONNX Runtime as app.py does, and return its outputs."""
+def predict(onnx: bytes, features: list[dict], rows: pd.DataFrame) -> list[np.ndarray]:
+    """Return the outputs of ONNX Runtime for rows, which are passed as model.py passes them."""
     silent = onnxruntime.SessionOptions()
     silent.log_severity_level = 4
     session = onnxruntime.InferenceSession(onnx, silent, providers=["CPUExecutionProvider"])
@@ -207,10 +213,10 @@ def run(onnx: bytes, features: list[dict], rows: pd.DataFrame) -> list[np.ndarra
 
 
 def compare(model: Any, onnx: bytes, features: list[dict], rows: pd.DataFrame, agree: float) -> str:
-    """Compare ONNX's answers with scikit-learn's: at least the share `agree` must be the same. Raises Refusal."""
+    """Compare ONNX's predictions with scikit-learn's. Raises Refusal if less than the share `agree` is the same."""
     want, share, change = model.predict(rows), 0.0, 0.0
-    with contextlib.suppress(Exception):  # ONNX Runtime raises a dozen unrelated types: then no answer is the same
-        got, *scores = run(onnx, features, rows)
+    with contextlib.suppress(Exception):  # ONNX Runtime raises a dozen unrelated types; then share stays 0
+        got, *scores = predict(onnx, features, rows)
         if is_classifier(model):
             same, difference = got == want.astype(got.dtype), "no probabilities"
             if hasattr(model, "predict_proba"):
@@ -221,21 +227,21 @@ def compare(model: Any, onnx: bytes, features: list[dict], rows: pd.DataFrame, a
             difference = f"largest difference {np.abs(got.ravel() - want).max():.1g}"
         share = same.mean()
     if share >= agree and change <= PROBABILITY:
-        return f"{share:.1%} of {len(rows)} predictions as scikit-learn's, {difference}"
+        return f"{share:.1%} of {len(rows)} predictions are scikit-learn's, {difference}"
     moved = f" and its probabilities change by {change:.1g} on average" if change > PROBABILITY else ""
     raise Refusal(
         f"in ONNX only {share:.1%} of its {len(rows)} predictions stay the same{moved}, because of its step "
-        f"{first_wrong(model, features, rows)}, so use another in its place, or do its work before X is made"
+        f"{first_wrong(model, features, rows)}, so use another step in its place, or do its work before you make X"
     )
 
 
 def first_wrong(model: Any, features: list[dict], rows: pd.DataFrame) -> str:
-    """Name the first step of a pipeline whose output ONNX does not reproduce (the last, if all before it are right)."""
+    """Return the name of the first step whose output ONNX does not reproduce (or of the last step)."""
     steps = model.steps if isinstance(model, Pipeline) else [("", model)]
     for end in range(1, len(steps)):
         want = model[:end].transform(rows)
         try:
-            got = run(convert(model[:end], features), features, rows)[0]
+            got = predict(convert(model[:end], features), features, rows)[0]
             right = np.allclose(got, want.toarray() if hasattr(want, "toarray") else want, rtol=0.01, atol=0.01)
         except Exception:
             right = False
