@@ -1,9 +1,10 @@
-"""Send pictures to the service, and print what it reads: `python3 client.py *.png`. Needs requests.
+"""Send pictures to the service and print its predictions: `python3 client.py *.png`. Needs `pip install requests`.
 
-In Python: `from client import predict`, and `predict("samples/seven.png")["prediction"]` is 7.
+In Python: `from client import predict`, then `predict("samples/seven.png")["prediction"]` is 7.
 """
 
 import argparse
+import re
 import requests
 import sys
 import time
@@ -12,28 +13,31 @@ from typing import Any
 from urllib.parse import unquote
 
 URL = "http://localhost:5000/predict"
-START_SECONDS = 10  # how long to try again while nothing listens: the container may be starting
+LOCAL = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:|/|$)"  # addresses of this machine
+START_SECONDS = 10  # keep trying for so long if nothing listens: the container may still be starting
 ANSWER_SECONDS = 30
 
 
 def predict(path: str | Path, url: str = URL) -> dict[str, Any]:
-    """Return the answer for a picture: {"prediction": ..., "probabilities": {...}}."""
+    """Return the prediction for a picture: {"prediction": ..., "probabilities": {...}}."""
     return post(url, files={"file": Path(path).read_bytes()})
 
 
 def post(url: str, **body: Any) -> Any:
-    """Return a service's answer; raise a requests.RequestException that says in a sentence why there is none."""
+    """Return the service's answer. Raises requests.RequestException with a sentence that says what went wrong."""
     give_up = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            answer = requests.post(url, timeout=ANSWER_SECONDS, **body)
-            break
-        except requests.Timeout as error:
-            raise requests.Timeout(f"{url} did not answer within {ANSWER_SECONDS} seconds.") from error
-        except requests.ConnectionError as error:  # refused; or reset, as Docker does until the app listens
-            if time.monotonic() > give_up:
-                raise requests.ConnectionError(f"{url} does not answer. Is the service running there?") from error
-            time.sleep(0.5)
+    with requests.Session() as session:
+        session.trust_env = not re.match(LOCAL, url)  # whatever http_proxy says: a proxy cannot reach this machine
+        while True:
+            try:
+                answer = session.post(url, timeout=ANSWER_SECONDS, **body)
+                break
+            except requests.Timeout as error:
+                raise requests.Timeout(f"{url} did not answer within {ANSWER_SECONDS} seconds.") from error
+            except requests.ConnectionError as error:  # refused, or reset, as Docker does until the app listens
+                if time.monotonic() > give_up:
+                    raise requests.ConnectionError(f"{url} does not answer. Is the service running there?") from error
+                time.sleep(0.5)
     kind = answer.headers.get("Content-Type")
     if answer.ok and kind == "application/json":
         return answer.json()
@@ -45,16 +49,16 @@ def post(url: str, **body: Any) -> Any:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Print what each picture shows, and how sure that is.")
-    parser.add_argument("pictures", nargs="+", metavar="picture", help="a file, such as samples/seven.png")
-    parser.add_argument("--url", default=URL, help="where the service is (%(default)s)")
+    parser = argparse.ArgumentParser(description="Print the prediction for each picture, and its probability.")
+    parser.add_argument("pictures", nargs="+", metavar="picture", help="a picture file, such as samples/seven.png")
+    parser.add_argument("--url", default=URL, help="address of the service (default: %(default)s)")
     arguments = parser.parse_args()
     refused = False
     for path in arguments.pictures:
         try:
             answer = predict(path, arguments.url)
             print(f"{path}: {answer['prediction']} ({100 * max(answer['probabilities'].values()):.1f} %)", flush=True)
-        except requests.HTTPError as error:  # of this picture; the next one may do
+        except requests.HTTPError as error:  # only this picture is bad, the next one may be good
             print(f"{path}: {error}", file=sys.stderr)
             refused = True
         except OSError as error:

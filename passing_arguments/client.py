@@ -1,9 +1,10 @@
-"""Send a number to the service, and print its square: `python3 client.py 5`. Needs requests: `pip install requests`.
+"""Send a number to the service and print its square: `python3 client.py 5`. Needs `pip install requests`.
 
-In Python: `from client import predict`, and `predict(5)` is 25.
+In Python: `from client import predict`, then `predict(5)` is 25.
 """
 
 import argparse
+import re
 import requests
 import sys
 import time
@@ -11,28 +12,31 @@ from typing import Any
 from urllib.parse import unquote
 
 URL = "http://localhost:5000/predict"
-START_SECONDS = 10  # how long to try again while nothing listens: the container may be starting
+LOCAL = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:|/|$)"  # addresses of this machine
+START_SECONDS = 10  # keep trying for so long if nothing listens: the container may still be starting
 ANSWER_SECONDS = 30
 
 
 def predict(number: int | float | str, url: str = URL) -> int | float:
-    """Return the square of a number, or of a text that is one."""
+    """Return the square of a number, which may also be given as text."""
     return post(url, data=str(number).encode(errors="replace"), headers={"Content-Type": "application/json"})
 
 
 def post(url: str, **body: Any) -> Any:
-    """Return a service's answer; raise a requests.RequestException that says in a sentence why there is none."""
+    """Return the service's answer. Raises requests.RequestException with a sentence that says what went wrong."""
     give_up = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            answer = requests.post(url, timeout=ANSWER_SECONDS, **body)
-            break
-        except requests.Timeout as error:
-            raise requests.Timeout(f"{url} did not answer within {ANSWER_SECONDS} seconds.") from error
-        except requests.ConnectionError as error:  # refused; or reset, as Docker does until the app listens
-            if time.monotonic() > give_up:
-                raise requests.ConnectionError(f"{url} does not answer. Is the service running there?") from error
-            time.sleep(0.5)
+    with requests.Session() as session:
+        session.trust_env = not re.match(LOCAL, url)  # whatever http_proxy says: a proxy cannot reach this machine
+        while True:
+            try:
+                answer = session.post(url, timeout=ANSWER_SECONDS, **body)
+                break
+            except requests.Timeout as error:
+                raise requests.Timeout(f"{url} did not answer within {ANSWER_SECONDS} seconds.") from error
+            except requests.ConnectionError as error:  # refused, or reset, as Docker does until the app listens
+                if time.monotonic() > give_up:
+                    raise requests.ConnectionError(f"{url} does not answer. Is the service running there?") from error
+                time.sleep(0.5)
     kind = answer.headers.get("Content-Type")
     if answer.ok and kind == "application/json":
         return answer.json()
@@ -45,8 +49,8 @@ def post(url: str, **body: Any) -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Print the square of a number.")
-    parser.add_argument("number", help="such as 5 or 2.5")
-    parser.add_argument("--url", default=URL, help="where the service is (%(default)s)")
+    parser.add_argument("number", help="a number, such as 5 or 2.5")
+    parser.add_argument("--url", default=URL, help="address of the service (default: %(default)s)")
     arguments = parser.parse_args()
     try:
         print(predict(arguments.number, arguments.url))
