@@ -1,4 +1,4 @@
-"""From the bytes of a file to a picture: which formats, how large, and what to answer to all else."""
+"""Open an uploaded picture safely: known formats only, limited in size, upright."""
 
 import warnings
 from flask import abort
@@ -6,22 +6,30 @@ from pi_heif import register_heif_opener
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 from typing import IO
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "HEIF")  # some phones write MPO, in JPEG, or HEIC, in HEIF
-MAX_PIXELS = 50_000_000  # of a picture
-MAX_RLE_PIXELS = 5_000_000  # of a run-length encoded BMP, which Pillow decodes in Python, ten times as slowly
+FORMATS = (
+    "PNG",
+    "JPEG",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "TIFF",
+    "HEIF",
+)  # phones may write MPO, a kind of JPEG, or HEIC, a kind of HEIF
+MAX_PIXELS = 50_000_000
+MAX_RLE_PIXELS = 5_000_000  # in a run-length encoded BMP, which Pillow decodes in Python, ten times as slowly
 BMP_RLE = (1, 2)  # the compressions BI_RLE8 and BI_RLE4
-DRAFT = 256  # pixels a side: a larger JPEG is decoded at 1/2, 1/4 or 1/8, as long as it stays above this
+DRAFT = 256  # pixels: a larger JPEG is decoded at 1/2, 1/4 or 1/8 of its size, but not below this
 
-Image.preinit()  # load the decoders now, not in the first request; these and the two above, not all forty
+Image.preinit()  # load the decoders now, not in the first request: these and the two above, not all forty
 register_heif_opener(thumbnails=False, decode_threads=1)
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 def decode(file: IO[bytes]) -> Image.Image:
-    """Return the picture in a file, by content and not by name, upright; a large JPEG at a fraction of its size.
+    """Return the picture in a file, upright. A large JPEG is decoded at a fraction of its size.
 
-    Answers 413 to a picture of too many pixels, 415 to what is no picture, and 422 to a damaged one.
+    Answers 413 if it has too many pixels, 415 if it is not a picture, and 422 if it is damaged.
     """
     try:
         image = Image.open(file, formats=FORMATS)

@@ -1,10 +1,10 @@
-"""Measure a running service on a folder of pictures, FOLDER/0/... to FOLDER/9/..., or on the test images of mnist.npz.
+"""Measure a running service on pictures in FOLDER/0/ to FOLDER/9/, or on the test images in mnist.npz.
 
     python3 evaluate.py FOLDER [--url URL] [--perturb] [--contact-sheet FILE.png]
 
-Prints how many were read correctly, overall and, where FOLDER/SOURCES.tsv (columns file, label,
-kind, from) names them, by kind of picture and as the mean over sources; and the misread ones.
-`--perturb` repeats that with each picture turned, blurred, shadowed and so on.
+Prints how many pictures were read correctly, and lists the others. If there is a file FOLDER/SOURCES.tsv
+(columns file, label, kind, from), it also prints the share for each kind of picture, and the mean over sources.
+`--perturb` repeats this with each picture rotated, blurred, shadowed and so on.
 Needs `pip install requests pillow numpy`.
 """
 
@@ -25,7 +25,7 @@ PERTURBATIONS = (
 
 
 def perturb(data: bytes, name: str) -> bytes:
-    """Return the picture in `data`, changed as one of PERTURBATIONS (or "none") says."""
+    """Return the picture in `data` after one of PERTURBATIONS, or unchanged for "none"."""
     if name == "none":
         return data
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGBA")
@@ -54,7 +54,7 @@ def perturb(data: bytes, name: str) -> bytes:
         image = frame
     elif name == "inversion":
         image = ImageOps.invert(image)
-    elif name == "EXIF 6":  # stored turned by 90 degrees, with the note to turn it back
+    elif name == "EXIF 6":  # stored rotated by 90 degrees, with the note to rotate it back
         exif = Image.Exif()
         exif[0x0112] = 6
         image, options["exif"] = image.transpose(Image.Transpose.ROTATE_90), exif
@@ -64,7 +64,7 @@ def perturb(data: bytes, name: str) -> bytes:
 
 
 def pictures(source: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield each picture of a folder, or of a file as Keras keeps MNIST in, as "label/name" and the file's content."""
+    """Yield "label/name" and the content of each picture in a folder, or in an .npz file as Keras has for MNIST."""
     if source.suffix == ".npz":
         with np.load(source) as arrays:
             for number, (pixels, label) in enumerate(zip(arrays["x_test"], arrays["y_test"], strict=True)):
@@ -77,7 +77,7 @@ def pictures(source: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def ask(session: requests.Session, url: str, data: bytes) -> tuple[str, float, list | None]:
-    """Return the prediction ("none" for a 422), its probability, and what the network saw."""
+    """Return the prediction ("none" for a 422), its probability, and the picture that the network saw."""
     response = session.post(url, files={"file": data}, params={"input": 1}, timeout=60)
     if response.status_code == 422:
         return "none", 0.0, None
@@ -88,7 +88,7 @@ def ask(session: requests.Session, url: str, data: bytes) -> tuple[str, float, l
 
 
 def draw(misread: list[tuple[str, bytes, str, list | None]], file: Path) -> None:
-    """Save the misread pictures, each beside what the network saw."""
+    """Save the misread pictures, each beside the picture that the network saw."""
     sheet = Image.new("RGB", (4 * 260, max(1, -(-len(misread) // 4)) * 140), "grey")
     for number, (name, data, prediction, seen) in enumerate(misread):
         left, top = number % 4 * 260, number // 4 * 140
@@ -104,41 +104,43 @@ def draw(misread: list[tuple[str, bytes, str, list | None]], file: Path) -> None
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="with sub-folders 0 ... 9, or mnist.npz")
-    parser.add_argument("--url", default="http://localhost:5000/predict")
-    parser.add_argument("--perturb", action="store_true", help="under each perturbation, too")
-    parser.add_argument("--contact-sheet", type=Path, metavar="FILE.png", help="of the misread")
+    parser.add_argument("folder", type=Path, help="a folder with sub-folders 0 to 9, or mnist.npz")
+    parser.add_argument(
+        "--url", default="http://localhost:5000/predict", help="address of the service (default: %(default)s)"
+    )
+    parser.add_argument("--perturb", action="store_true", help="repeat with each picture rotated, blurred and so on")
+    parser.add_argument("--contact-sheet", type=Path, metavar="FILE.png", help="save the misread pictures in this file")
     options = parser.parse_args()
     table = options.folder / "SOURCES.tsv"
     rows = csv.DictReader(table.open(), delimiter="\t") if table.exists() else ()
-    named = {row["file"]: row for row in rows}
+    source_of = {row["file"]: row for row in rows}
 
     session = requests.Session()
     misread: list[tuple[str, bytes, str, list | None]] = []
     for name in ("none", *PERTURBATIONS) if options.perturb else ("none",):
         kinds, sources = defaultdict(list), defaultdict(list)
-        right, sure, lines = [], [], []
+        correct, confident, lines = [], [], []
         for picture, original in pictures(options.folder):
             data = perturb(original, name)
             prediction, probability, seen = ask(session, options.url, data)
-            good = prediction == picture.split("/")[0]
-            right.append(good)
+            is_correct = prediction == picture.split("/")[0]
+            correct.append(is_correct)
             if probability >= 0.9:
-                sure.append(good)
-            if row := named.get(picture):
-                kinds[row["kind"]].append(good)
-                sources[row["from"]].append(good)
-            if not good:
+                confident.append(is_correct)
+            if row := source_of.get(picture):
+                kinds[row["kind"]].append(is_correct)
+                sources[row["from"]].append(is_correct)
+            if not is_correct:
                 misread.append((picture, data, prediction, seen))
                 lines.append(f"  {picture} -> {prediction} {probability:.2f}")
-        if not right:
+        if not correct:
             parser.error(f"no pictures in {options.folder}/0 ... {options.folder}/9")
-        parts = [f"{name:12} {np.mean(right):7.2%} of {len(right)} ({right.count(False)} misread)"]
+        parts = [f"{name:12} {np.mean(correct):7.2%} of {len(correct)} ({correct.count(False)} misread)"]
         parts += [f"{kind} {np.mean(hits):.2%}" for kind, hits in sorted(kinds.items())]
         if sources:
             parts.append(f"mean over sources {np.mean([np.mean(v) for v in sources.values()]):.2%}")
-        if sure:
-            parts.append(f"of {len(sure)} answers at 0.9 or more: {np.mean(sure):.2%}")
+        if confident:
+            parts.append(f"of {len(confident)} predictions with 0.9 or more: {np.mean(confident):.2%}")
         print(", ".join(parts), *lines, sep="\n", flush=True)
     if options.contact_sheet:
         draw(misread, options.contact_sheet)

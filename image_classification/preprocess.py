@@ -1,12 +1,12 @@
-"""From a picture of a digit to the 28x28 grey picture that MNIST holds.
+"""Turn a picture of a digit into the 28x28 grey picture that the network expects.
 
 MNIST's digits were scaled to fit 20x20 pixels, anti-aliased, and placed with their centre of
 mass in the middle of 28x28 (LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to
 document recognition, Proc. IEEE 86(11), 1998, section III.A). A network trained on them reads
 other pictures only if they look the same, so `prepare` takes these steps:
 
-1. `load`      a few hundred pixels are enough      4. `find_ink`    ink relative to the paper
-2. `to_grey`   the colours that part ink and paper  5. `find_digit`  strokes, not lines and specks
+1. `load`      reduce it to a few hundred pixels    4. `find_ink`    ink relative to the paper
+2. `to_grey`   keep what separates ink from paper   5. `find_digit`  strokes, not lines and specks
 3. `is_light`  light ink on dark paper?             6. `fit`         20x20, centred in 28x28
 """
 
@@ -24,31 +24,31 @@ Box = tuple[int, int, int, int]
 WORK = 192  # longest side, in pixels, at which the ink is searched for
 GRID = 64  # longest side at which the paper's brightness is estimated
 LEVELS = np.arange(256)
-OUTPUT = np.arange(-14, 14, dtype=np.float32)[:, np.newaxis]  # pixels of MNIST's, from the centre
+OUTPUT = np.arange(-14, 14, dtype=np.float32)[:, np.newaxis]  # pixels of the result, from its centre
 BLANK = "There is no digit to see: nothing stands out clearly from the background."
 
 
 def prepare(image: Image.Image, shape: tuple[int, int, int] = (28, 28, 1)) -> Floats:
-    """Return the digit in `image` the way MNIST would hold it.
+    """Return the digit in `image` as MNIST would show it.
 
-    `image` is decoded and upright, in any mode, size and polarity. Of several digits the one with
-    the most ink is taken, with the strokes close to it.
+    `image` is decoded and upright, in any mode and size, dark on light or light on dark. If there are
+    several digits, the one with the most ink counts, with the strokes close to it.
 
     Returns float32 of `shape` (height, width, 1), 0 (background) to 1 (ink).
-    Raises ValueError, with a sentence for the sender, if there is no digit to see.
+    Raises ValueError, with a sentence for the user, if there is no digit to see.
     """
     grey = to_grey(load(image))
     ink = find_ink(grey)
     digit, where = find_digit(ink)
     box = inner_box(digit, where, ink)
-    if box:  # a sheet of paper on a table, or a drawn frame: the digit is inside it
-        with contextlib.suppress(ValueError):  # nothing inside: it was the digit
+    if box:  # a sheet of paper on a table, or a drawn frame: the digit is inside
+        with contextlib.suppress(ValueError):  # nothing is inside: the frame was the digit
             digit, where = find_digit(find_ink(grey.crop(box)))
     return fit(digit, shape)
 
 
 def load(image: Image.Image) -> Image.Image:
-    """Average down to at most WORK x WORK pixels, in mode L, RGB, RGBa (not opaque) or F."""
+    """Reduce a picture to at most WORK x WORK pixels, in mode L, RGB, RGBa (if not opaque) or F."""
     if image.mode.startswith(("I", "F")):
         mode = "F"
     elif image.has_transparency_data:
@@ -56,7 +56,7 @@ def load(image: Image.Image) -> Image.Image:
     else:
         mode = "L" if image.mode in ("1", "L") else "RGB"
     small = image if image.mode == mode else image.convert(mode)
-    if mode == "RGBA":  # RGBa: multiplied by alpha, as averages need it
+    if mode == "RGBA":  # RGBa is multiplied by alpha, which averages need
         small = small.convert("RGB" if small.getchannel("A").getextrema() == (255, 255) else "RGBa")
     factor = math.ceil(max(image.size) / WORK)
     if min(image.size) < 5 * factor:
@@ -66,10 +66,10 @@ def load(image: Image.Image) -> Image.Image:
 
 
 def to_grey(image: Image.Image) -> Image.Image:
-    """Return mode L, along the line through the colours of ink and paper.
+    """Return a grey picture, mode L, along the line through the colours of ink and paper.
 
-    The line is the first principal component of the edges' colours (Pearson 1901): luminance for
-    grey ink, and what differs for yellow ink on white paper or for red ink on green.
+    The line is the first principal component of the edges' colours (Pearson 1901): this is
+    the luminance for grey ink, and the difference for yellow ink on white paper or red ink on green.
     """
     if image.mode == "F":  # 16 bits or more, of unknown range
         values = np.nan_to_num(np.asarray(image), posinf=0, neginf=0).clip(-1e37, 1e37)
@@ -89,7 +89,7 @@ def to_grey(image: Image.Image) -> Image.Image:
 
 
 def on_paper(image: Image.Image) -> Image.Image:
-    """Lay an RGBa picture on paper: its own colour if it is mostly opaque, else a contrast."""
+    """Put an RGBa picture on paper: of its own colour if it is mostly opaque, else in contrast to it."""
     small = np.asarray(shrink(image, GRID).convert("RGBA")).reshape(-1, 4)
     seen = small[small[:, 3] > 127, :3]
     if 2 * len(seen) > len(small):
@@ -104,17 +104,17 @@ def on_paper(image: Image.Image) -> Image.Image:
 
 
 def shrink(image: Image.Image, longest: int) -> Image.Image:
-    """Average down to `longest` pixels on the longer side, at least 3 on the other."""
+    """Reduce a picture to `longest` pixels on the longer side, and at least 3 on the other."""
     scale = min(1, longest / max(image.size))
     size = max(3, round(image.width * scale)), max(3, round(image.height * scale))
     return image.resize(size, Image.Resampling.BOX)
 
 
 def is_light(grey: Image.Image) -> bool:
-    """Whether the ink of a picture, of which a small copy is enough, is lighter than the paper.
+    """Return whether the ink is lighter than the paper. A small copy of the picture is enough.
 
-    Ink is thin, so what a median takes away is skewed to its side, under shadows too; and the
-    picture's border is paper, which decides for strokes as thick as the gaps between them.
+    Ink is thin, so the detail that a median filter removes is skewed to the side of the ink, even
+    under shadows. If the strokes are as thick as the gaps, the border decides: it is paper.
     """
     small = shrink(grey, 16)
     level = np.asarray(small, np.int32)
@@ -131,9 +131,9 @@ def is_light(grey: Image.Image) -> bool:
 def find_ink(grey: Image.Image) -> Floats:
     """Return how much darker than the paper around it each pixel is: 0 paper, 1 black.
 
-    The paper under the ink is a morphological closing (Serra 1982): dark strokes narrower than
-    two fifths of the picture vanish, while shadows and their edges stay. Dividing by it takes
-    uneven light away (a shadow dims ink and paper by the same factor).
+    The paper under the ink is estimated by a morphological closing (Serra 1982): dark strokes that
+    are narrower than two fifths of the picture vanish, shadows and their edges stay. Dividing by it
+    removes uneven light, since a shadow dims ink and paper by the same factor.
     """
     small = shrink(grey, GRID)
     if is_light(small):
@@ -149,7 +149,7 @@ def find_ink(grey: Image.Image) -> Floats:
     light = np.asarray(closed.resize(grey.size, Image.Resampling.BILINEAR), np.float32)
     ink = light - np.asarray(grey)
     ink /= np.maximum(light, 32)  # near black there is only noise
-    # In noise or texture the closing is too bright: most of the picture is paper, so put it at 0.
+    # In noise or texture the closing is too bright. Most of the picture is paper, so move it to 0.
     ink -= min(max(quantile(ink, 0.5), 0), 0.15)
     return ink
 
@@ -168,7 +168,7 @@ def extend(rows: NDArray[np.int16], by: int) -> NDArray[np.int16]:
 
 
 def largest(array: NDArray, reach: tuple[int, int]) -> NDArray:
-    """Return the largest value within `reach` rows and columns; as many are lost at each end."""
+    """Return the largest value within `reach` rows and columns. The result is smaller by `reach` at each end."""
     for by in reach:
         width = 1
         while width < 2 * by + 1:  # the window doubles with each step
@@ -192,7 +192,7 @@ def find_digit(ink: Floats) -> tuple[Floats, Box]:
     Pixels above 0.4 of Otsu's threshold form connected parts. The one with the most ink is the
     digit, together with good parts close to it (broken strokes).
     """
-    # Sigma, if it is Gaussian; the lower quartile, since strokes and their edges are no noise.
+    # The standard deviation of Gaussian noise. The lower quartile ignores strokes and their edges.
     noise = 2.22 * quantile(np.abs(ink[::3, 1:] - ink[::3, :-1]), 0.25)
     floor = max(3 * noise, 0.04)
     seen = ink[ink > floor]
@@ -205,7 +205,7 @@ def find_digit(ink: Floats) -> tuple[Floats, Box]:
     mask = padded.ravel() > max(floor, 0.4 * high)
     pixels = mask.nonzero()[0]
     value = padded.ravel()[pixels]
-    # Runs of pixels side by side are what is joined to parts: far fewer than pixels.
+    # Join runs of neighbouring pixels to parts, not single pixels: there are far fewer runs.
     changes = (mask[1:] != mask[:-1]).nonzero()[0] + 1
     start, end = changes[::2], changes[1::2]
     length = end - start
@@ -224,7 +224,7 @@ def find_digit(ink: Floats) -> tuple[Floats, Box]:
     digit = (padded[top - 1 : bottom + 1, left - 1 : right + 1] - black) / (level - black)
     mask[pixels] = mine
     strokes = mask.reshape(padded.shape)[top - 2 : bottom + 2, left - 2 : right + 2]
-    strokes = largest(strokes, (1, 1))  # with the grey edge around them
+    strokes = largest(strokes, (1, 1))  # and the grey edge around them
     where = top - 2, bottom - 2, left - 2, right - 2
     return np.minimum(np.maximum(digit, 0), 1) * strokes, where
 
@@ -241,10 +241,10 @@ def of_digit(
 ) -> Mask:
     """Return which runs of `width` pixels from (y, x), with this ink, belong to the digit.
 
-    Parts that run along the border or from one side to another are taken for ruled lines,
-    shadows and the table's edge, and only if there is nothing else for the digit.
+    Parts along the border, or from one side to another, are probably ruled lines, shadows or the
+    edge of a table. They count as the digit only if there is nothing else.
     """
-    if part.max() == 0:  # there is but one
+    if part.max() == 0:  # there is only one part
         return part == 0
     height, across = shape
     order = part.argsort(kind="stable")
@@ -265,7 +265,7 @@ def of_digit(
     main = (mass * (peak > high) * (1 - 0.95 * line)).argmax()
     keep = np.arange(len(mass)) == main
     good = (peak > 0.75 * high) & (mass > 0.02 * mass[main]) & ~line
-    for _ in range(3):  # what joins may bring others near
+    for _ in range(3):  # a part that joins may be close to others
         good &= ~keep
         if not good.any():
             break
@@ -275,15 +275,15 @@ def of_digit(
         longer = np.maximum(length, size)
         above = np.maximum(top - last, first - bottom) - 1  # the gap, in rows
         beside = np.maximum(left - end, start - right) - 1
-        # Less of a gap sideways: there the next digit of a number stands.
+        # A smaller gap sideways: the next digit of a number may stand there.
         keep |= good & (above < 0.25 * longer) & (beside < 0.12 * longer)
     return keep[part]
 
 
 def otsu(values: Floats) -> float:
-    """Return the threshold that parts `values` (0..1) best in two classes (Otsu 1979).
+    """Return the threshold that best separates `values` (0..1) into two classes (Otsu 1979).
 
-    Each value counts by its size, so that a small digit is not outvoted by faint texture.
+    Each value is weighted by its size, so that faint texture does not outweigh a small digit.
     """
     weight = np.bincount((values * 255).astype(np.uint8), minlength=256) * LEVELS
     below, moment = weight.cumsum(), (weight * LEVELS).cumsum()
@@ -301,7 +301,7 @@ def label(start: Ints, end: Ints, width: int) -> Ints:
     """
     mine = np.arange(len(start))
     ones, others = [], []
-    for shift in (-width, width):  # the first run that touches in the row above, and below
+    for shift in (-width, width):  # the first run that touches, in the row above and below
         near = np.minimum(end.searchsorted(start + shift), len(start) - 1)
         touch = (start[near] <= end + shift) & (end[near] >= start + shift)
         ones.append(mine[touch])
@@ -319,9 +319,10 @@ def label(start: Ints, end: Ints, width: int) -> Ints:
 
 
 def inner_box(digit: Floats, where: Box, ink: Floats) -> Box | None:
-    """Return left, top, right, bottom inside a large sheet or frame, None if it is neither.
+    """Return left, top, right, bottom of the inside of a large sheet or frame, None if it is neither.
 
-    These run along all four sides of their bounding box; a digit touches each in a few places.
+    A sheet or frame runs along all four sides of its bounding box; a digit touches each side in a
+    few places only.
     """
     first, last, start, end = where
     y, x = round((last - first) * 0.12), round((end - start) * 0.12)
@@ -336,7 +337,7 @@ def inner_box(digit: Floats, where: Box, ink: Floats) -> Box | None:
 
 def fit(digit: Floats, shape: tuple[int, int, int]) -> Floats:
     """Scale the digit to 20x20 and put its centre of mass at (14, 14) of 28x28, like MNIST."""
-    unit = (max(digit.shape) - 2) / 20  # pixels here for one pixel there, without the margin
+    unit = (max(digit.shape) - 2) / 20  # pixels of the digit for one pixel of the result, without the margin
     small = scaling(digit.sum(1), unit) @ digit @ scaling(digit.sum(0), unit).T
     strokes = np.sort(small[small > 0.1 * small.max()])
     full = strokes[int(len(strokes) * 0.8)]  # thin strokes came out grey
