@@ -14,7 +14,7 @@ from granian.cli import cli
 from openapi import docs
 from pydantic import ValidationError
 from pydantic_core import to_json
-from schema import json_error, many_rows, mistakes, one_row
+from schema import bad_row, json_error, many_rows, mistakes, one_row
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge, UnprocessableEntity
 from werkzeug.wrappers import Response
 
@@ -29,13 +29,13 @@ app.register_blueprint(docs())  # /openapi.json for programs, /docs for people
 
 @app.get("/")
 def index() -> str:
-    return render_template("index.html", features=model.features) + "\n"
+    return render_template("index.html", features=model.features, about=model.metadata) + "\n"
 
 
 @app.get("/healthz")  # Docker asks here every 5 seconds whether the app and the model still answer
-def healthz() -> dict[str, str]:
-    model.predict([{feature["name"]: feature["example"] for feature in model.features}])
-    return {"status": "ok"}
+def healthz() -> dict:
+    model.predict([model.example])
+    return {"status": "ok", "model": model.about}
 
 
 @app.post("/predict")
@@ -49,7 +49,7 @@ def predict() -> Response:
             except ValidationError as error:
                 return invalid(error)  # inside the lock, because the error still holds the whole input
             except ValueError as error:
-                return problem(UnprocessableEntity(str(error)))
+                return problem(UnprocessableEntity(str(error)), **bad_row(error, text))
 
 
 def predict_json(text: bytearray) -> bytes:

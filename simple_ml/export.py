@@ -1,250 +1,334 @@
-"""Write a fitted scikit-learn model to model.onnx, with everything that serving must know: its features and classes."""
+"""Write a fitted model to model.onnx or model.pkl, with everything that serving must know: its features and classes.
 
+As a command, for a model that is there already: `python3 export.py model.joblib data.csv`.
+"""
+
+import argparse
+import cloudpickle
 import contextlib
-import copy
+import hashlib
+import importlib.metadata
 import json
 import numpy as np
 import os
 import pandas as pd
+import re
 import sys
-import traceback
+import sysconfig
+import tempfile
+import time
+import types
 import warnings
-from collections.abc import Iterator
-from onnx.helper import set_model_props
+from datetime import UTC, datetime
 from pathlib import Path
-from skl2onnx import convert_sklearn
-from skl2onnx.common.data_types import FloatTensorType, StringTensorType
-from sklearn.base import BaseEstimator, is_classifier, is_regressor
-from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import VotingClassifier
-from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.impute import SimpleImputer
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
-from sklearn.svm import LinearSVC
+from sklearn.base import is_outlier_detector
 from typing import Any
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # otherwise ONNX Runtime reports to Microsoft
-import onnxruntime
+import onnx_model
+import run_onnx
+import run_pickle
+from columns import Refusal, as_table, columns_of, describe, to_rows
+from probe import ask, difference, probes
+from table import to_input
 
-AGREE = 0.999  # share of the rows that must get scikit-learn's answer: float32 can move a row that lies on a border
-PROBABILITY = 0.01  # by how much probabilities may differ on average
-RELATIVE = 1e-3  # by how much a number may differ, relative to it or to the spread of all numbers
-TYPES = {
-    "string": "text",
-    "boolean": "boolean",
-    "integer": "integer",
-    "floating": "number",
-    "mixed-integer-float": "number",
-}
-NULL = "\ufdd0"  # stands for a missing text, which ONNX does not have; Unicode reserves this code point for such uses
-UNSEEN = "\ufdd1"  # a text that is in no training data
-WORDS = r"[\p{L}\p{N}_][\p{L}\p{N}_]+"  # what scikit-learn's (?u)\b\w\w+\b finds, as ONNX Runtime's RE2 writes it
+THREADS = ["n_jobs", "num_threads", "nthread", "thread_count"]  # parameters, in different libraries
+LIGHT = ["flask", "flask-swagger-ui", "granian", "numpy", "onnxruntime", "pydantic"]  # what serves model.onnx
 
 
-class Refusal(Exception):
-    """Why a model cannot be served, as the end of a sentence."""
+def export(
+    model: Any,
+    X: Any,
+    path: str | Path = "model.onnx",
+    *,
+    targets: list[str] | None = None,
+    title: str | None = None,
+    description: str | None = None,
+    features: dict[str, str] | None = None,
+    score: float | None = None,
+) -> None:
+    """Write a fitted model to `path` in the format ONNX, or to model.pkl beside it, and print which and why.
 
+    It becomes ONNX if ONNX Runtime gives the model's own answers on rows of X and on others made from them. Every other
+    model is written with cloudpickle, and is served by the packages that are installed here.
 
-def export(model: Any, X: pd.DataFrame, path: str | Path) -> None:
-    """Convert a fitted classifier or regressor to ONNX, check it against scikit-learn on X, and write it to `path`.
+    X is the data that the model was fitted on: a DataFrame, a Series or list of texts, a list of dictionaries, or an
+    array of shape (rows, features). `targets` names the values of a model that predicts several. `title`,
+    `description`, `features` (a description for each name) and `score` are shown by the service.
 
-    X is the data that the model was fitted on. Each column becomes an input of the ONNX graph, of shape (rows, 1):
-    text as string, everything else as float32. The file's metadata_props hold the rest, as JSON: `features` (a list of
-    name, type, nullable, categories or null, an example), `classes` (empty for a regressor) and `labels` (how the graph
-    names the classes), `probabilities` (true if the model has any), `null` (stands for a missing text).
-
-    Raises SystemExit, with one sentence, if the model cannot be served or if ONNX gives other answers.
+    Raises SystemExit, with one sentence, if the model cannot be served; then no file is written.
     """
+    path = Path(path)
     try:
-        with warnings.catch_warnings(action="ignore"):  # these are only trial predictions
-            check(model, X)
-            features, probes = describe(model, X)
-            onnx = convert(model, features)
-            report = compare(model, onnx, features, X, AGREE)
-            for probe in probes:
-                compare(model, onnx, features, probe, 1)
+        with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):  # these are only trial predictions
+            file, content, report = choose(model, X, path, targets, title, description, features or {}, score)
+            other = path.with_suffix(".pkl" if file.suffix == ".onnx" else ".onnx")
+            for each in (file, other):
+                check_own(each)
     except Refusal as refusal:
         sys.exit(f"This model cannot be served: {refusal}.")
-    Path(path).write_bytes(onnx)
-    print(f"{Path(path).name}: {len(onnx) / 1000:,.1f} kB, {report}")
+    file.write_bytes(content)
+    other.unlink(missing_ok=True)
+    print(f"{file.name} ({len(content) / 1000:,.1f} kB): {report}.")
 
 
-def check(model: Any, X: pd.DataFrame) -> None:
-    """Raise Refusal unless the model predicts one value for each row of a table with named columns."""
-    if not isinstance(X, pd.DataFrame):
-        raise Refusal("X must be a pandas DataFrame, because its column names become the names of the features")
-    if len({str(name) for name in X}) < X.shape[1]:
-        raise Refusal("two columns of X have the same name")
-    if "" in X:
-        raise Refusal("a column of X has no name")
-    if not (is_classifier(model) or is_regressor(model)):
-        raise Refusal(f"{type(model).__name__} is neither a classifier nor a regressor")
-    if model.predict(X.head(1)).ndim > 1:
-        raise Refusal(
-            f"{type(model).__name__} predicts several values a row, so fit it with a Series as y"
-        )
-
-
-def describe(model: Any, X: pd.DataFrame) -> tuple[list[dict], list[pd.DataFrame]]:
-    """Describe what a client may send for each column. Also return rows with values that were not in the training data,
-    to test the converted model on."""
-    features, probes = [], []
-    for name in X:
-        known = X[name].dropna().astype(object)
-        kind = pd.api.types.infer_dtype(known)
-        if kind not in TYPES:
-            raise Refusal(f"the column {name} holds {kind} values, not numbers, yes/no or text")
-        values = sorted(known.unique().tolist())
-        features.append(
-            {
-                "name": str(name),
-                "type": TYPES[kind],
-                "nullable": bool(X[name].hasnans),
-                "categories": None,
-                "example": "some text" if kind == "string" else values[len(values) // 2],
-            }
-        )
-        if values == [False, True]:
-            continue  # there is no other value
-        probe = X.head(1).copy()
-        probe[name] = UNSEEN if kind == "string" else not values[0] if kind == "boolean" else values[-1] + 1
-        try:
-            model.predict(probe)
-            probes.append(probe)
-        except ValueError:  # "Found unknown categories": the service must refuse what the model refuses
-            features[-1] |= {"categories": values, "example": values[0]}
-    return features, probes
-
-
-def convert(model: Any, features: list[dict]) -> bytes:
-    """Convert a fitted estimator with skl2onnx, and add what serving must know. Raises Refusal."""
-    served = prepare(model)
-    steps = list(estimators(served))
-    if not any(isinstance(step, ColumnTransformer) for step in steps):
-        # each column stays an input of its own, but most steps expect one matrix of all columns
-        served = Pipeline([("columns", FunctionTransformer()), ("model", served)])
-    types = {True: StringTensorType([None, 1]), False: FloatTensorType([None, 1])}
-    try:
-        onnx = convert_sklearn(
-            served,
-            name="model",  # the default is a random name, but training twice must give the same file
-            initial_types=[(feature["name"], types[feature["type"] == "text"]) for feature in features],
-            options=dict(options(step) for step in steps),
-        )
-    except Exception as error:
-        reason = " ".join(str(error).split()).split(". ")[0][:200].rstrip(".")
-        raise Refusal(
-            f"skl2onnx cannot convert its step {culprit(error) or type(model).__name__} ({reason}), "
-            "so use another step in its place, or do its work before you make X"
-        ) from error
-    classes = model.classes_.tolist() if is_classifier(model) else []
-    metadata = {
+def choose(model, X, path, targets, title, description, about, score) -> tuple[Path, bytes, str]:  # type: ignore
+    """Return the file to write, its content, and the sentence that says why it is this one. Raises Refusal."""
+    check(model)
+    model = copy_for_one_thread(model)
+    table, form = as_table(X, model)
+    if not len(table):
+        raise Refusal("X has no rows")
+    columns = columns_of(table, form)
+    features = describe(model, table, columns)
+    if unknown := about.keys() - {feature["name"] for feature in features}:
+        raise Refusal(f"`features` describes {min(unknown)}, which is no column of X")
+    for feature in features:
+        feature["description"] = about.get(feature["name"])
+    metadata = what_it_predicts(model, X, table, columns, targets) | {
         "features": features,
-        "classes": classes,
-        "labels": [value if isinstance(value, str) else int(value) for value in classes],
-        "probabilities": hasattr(model, "predict_proba"),
-        "null": NULL,
+        "title": title,
+        "description": description,
+        "trained": origin(model, len(table), score),
     }
-    set_model_props(onnx, {key: json.dumps(value) for key, value in metadata.items()})
-    opsets = sorted(onnx.opset_import, key=lambda opset: opset.domain)  # skl2onnx leaves them in random order
-    del onnx.opset_import[:]
-    onnx.opset_import.extend(opsets)
-    return onnx.SerializeToString(deterministic=True)
+    made = probes(X, table, columns, features)
+    asked = [(probe, ask(model, probe, columns, metadata["probabilities"])) for probe in made]
+    try:
+        content, report = as_onnx(model, features, metadata, table, asked)
+        return path.with_suffix(".onnx"), content, report
+    except Refusal as refusal:
+        content, report = as_pickle(model, columns, metadata, asked)
+        return path.with_suffix(".pkl"), content, f"{refusal}, so {report}"
 
 
-def prepare(model: Any) -> Any:
-    """Return a copy of the model with the settings that skl2onnx needs; they do not change its predictions."""
-    model = copy.deepcopy(getattr(model, "best_estimator_", model))  # the model that a search has found, not the search
-    for step in estimators(model):
-        if isinstance(step, VotingClassifier):
-            step.flatten_transform = False  # this affects transform(), not predict()
-        if isinstance(step, SimpleImputer) and getattr(step, "statistics_", np.empty(0)).dtype == object:
-            step.missing_values = NULL
-        if isinstance(step, OneHotEncoder):
-            for values in getattr(step, "categories_", []):  # a ColumnTransformer also keeps its unfitted steps
-                if values.dtype == object:
-                    values[pd.isna(values)] = NULL
+def check(model: Any) -> None:
+    if type(model).__module__.startswith("xgboost.") and type(model).__name__ == "Booster":
+        raise Refusal("a Booster of xgboost has not scikit-learn's API, so fit an XGBClassifier or XGBRegressor instead")
+    if not hasattr(model, "predict"):
+        raise Refusal(f"{type(model).__name__} has no predict()")
+
+
+def copy_for_one_thread(model: Any) -> Any:
+    """Return a copy of the model that computes in one thread: the service runs several workers."""
+    model = cloudpickle.loads(dumps(getattr(model, "best_estimator_", model)))  # what a search has found, not the search
+    for step in onnx_model.estimators(model):
+        for name in THREADS:
+            if isinstance(getattr(step, name, None), int):
+                setattr(step, name, 1)
     return model
 
 
-def options(step: BaseEstimator) -> tuple[type, dict]:
-    """Return how skl2onnx should convert this kind of step."""
-    if isinstance(step, CountVectorizer):
-        words = step.analyzer == "word" and step.token_pattern == r"(?u)\b\w\w+\b"
-        return type(step), {"locale": "C.UTF-8"} | ({"tokenexp": WORDS} if words else {})
-    # probabilities as a matrix: as a list of dictionaries, the default, 10,000 rows take three times as long
-    return type(step), {"zipmap": False} if is_classifier(step) and not isinstance(step, LinearSVC) else {}
+def dumps(thing: Any) -> bytes:
+    """Return a pickle that holds the code of the user's own classes and functions. Raises Refusal."""
+    own = [module for module in list(sys.modules.values()) if is_own(module)]
+    for module in own:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        return cloudpickle.dumps(thing)
+    except Exception as error:  # such as a lock, or an open file
+        raise Refusal(f"{type(thing).__name__} cannot be pickled ({' '.join(str(error).split())[:200]})") from error
+    finally:
+        for module in own:
+            cloudpickle.unregister_pickle_by_value(module)
 
 
-def estimators(thing: Any) -> Iterator[BaseEstimator]:
-    """Yield an estimator and all estimators inside it."""
-    if isinstance(thing, BaseEstimator):
-        yield thing
-        thing = vars(thing)
-    if isinstance(thing, dict):
-        thing = list(thing.values())
-    if isinstance(thing, list | tuple):
-        for part in thing:
-            yield from estimators(part)
-
-
-def culprit(error: BaseException) -> str | None:
-    """Return the name of the step at which skl2onnx failed: the estimator in the innermost frame that has one."""
-    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
-        for value in frame.f_locals.values():
-            step = getattr(value, "raw_operator", value)
-            if isinstance(step, BaseEstimator):
-                return type(step).__name__
-    return None
-
-
-def predict(onnx: bytes, features: list[dict], rows: pd.DataFrame) -> list[np.ndarray]:
-    """Return the outputs of ONNX Runtime for rows, which are passed as model.py passes them."""
-    silent = onnxruntime.SessionOptions()
-    silent.log_severity_level = 4
-    session = onnxruntime.InferenceSession(onnx, silent, providers=["CPUExecutionProvider"])
-    inputs = {}
-    for node, feature, name in zip(session.get_inputs(), features, rows, strict=True):
-        text = feature["type"] == "text"
-        column = rows[name].astype(object).where(rows[name].notna(), NULL if text else np.nan)
-        inputs[node.name] = column.to_numpy(object if text else np.float32).reshape(-1, 1)
-    return session.run(None, inputs)
-
-
-def compare(model: Any, onnx: bytes, features: list[dict], rows: pd.DataFrame, agree: float) -> str:
-    """Compare ONNX's predictions with scikit-learn's. Raises Refusal if less than the share `agree` is the same."""
-    want, share, change = model.predict(rows), 0.0, 0.0
-    with contextlib.suppress(Exception):  # ONNX Runtime raises a dozen unrelated types; then share stays 0
-        got, *scores = predict(onnx, features, rows)
-        if is_classifier(model):
-            same, difference = got == want.astype(got.dtype), "no probabilities"
-            if hasattr(model, "predict_proba"):
-                distance = np.abs(scores[0] - model.predict_proba(rows))
-                change, difference = distance.mean(), f"largest difference in a probability {distance.max():.1g}"
-        else:
-            same = np.isclose(got.ravel(), want, rtol=RELATIVE, atol=RELATIVE * want.std())
-            difference = f"largest difference {np.abs(got.ravel() - want).max():.1g}"
-        share = same.mean()
-    if share >= agree and change <= PROBABILITY:
-        return f"{share:.1%} of {len(rows)} predictions are scikit-learn's, {difference}"
-    moved = f" and its probabilities change by {change:.1g} on average" if change > PROBABILITY else ""
-    raise Refusal(
-        f"in ONNX only {share:.1%} of its {len(rows)} predictions stay the same{moved}, because of its step "
-        f"{first_wrong(model, features, rows)}, so use another step in its place, or do its work before you make X"
+def is_own(module: types.ModuleType) -> bool:
+    """Say whether a module is the user's: it belongs neither to Python nor to the installed packages, nor is it ours."""
+    file = getattr(module, "__file__", None)
+    if not file or not isinstance(module, types.ModuleType) or module.__name__ == "__main__":
+        return False  # cloudpickle treats __main__ this way in any case
+    installed = {*sysconfig.get_paths().values(), str(Path(np.__file__).parents[1]), os.path.dirname(os.__file__)}
+    ours = {"table", "columns", "probe", "export", "onnx_model", "run_onnx", "run_pickle"}
+    folder = os.path.dirname(os.path.abspath(file))
+    return not any(folder.startswith(os.path.join(path, "")) or folder == path for path in installed) and not (
+        module.__name__ in ours and folder == os.path.dirname(os.path.abspath(__file__))
     )
 
 
-def first_wrong(model: Any, features: list[dict], rows: pd.DataFrame) -> str:
-    """Return the name of the first step whose output ONNX does not reproduce (or of the last step)."""
-    steps = model.steps if isinstance(model, Pipeline) else [("", model)]
-    for end in range(1, len(steps)):
-        want = model[:end].transform(rows)
+def what_it_predicts(model: Any, X: Any, table: pd.DataFrame, columns: Any, names: list[str] | None) -> dict[str, Any]:
+    """Return the classes, or the type of the numbers, and how many values the model predicts for a row."""
+    found = np.asarray(model.predict(to_input(to_rows(table.head(20)), columns)))
+    count = 1 if found.ndim == 1 else int(np.prod(found.shape[1:]))
+    if len(found) != len(table.head(20)):
+        raise Refusal(f"{type(model).__name__} does not predict one value for each row")
+    if names and len(names) != count:
+        raise Refusal(f"`targets` has {len(names)} names, but the model predicts {count} values")
+    classes = getattr(model, "classes_", None) if count == 1 else None
+    classes = [] if classes is None else np.asarray(classes).tolist()
+    kinds = {"f": "number", "i": "integer", "u": "integer", "b": "boolean"}
+    predicts = kinds.get(found.dtype.kind) or ("text" if all(isinstance(v, str) for v in found.ravel().tolist()) else None)
+    bad = next((value for value in classes if not isinstance(value, str | int | float | bool)), None)
+    if bad is not None or (predicts is None and not classes):
+        value = found.ravel().tolist()[0] if bad is None else bad
+        raise Refusal(f"it predicts {type(value).__name__}, which JSON does not have, so fit it with y.astype(str)")
+    if predicts == "integer" and not classes and not is_outlier_detector(model) and not hasattr(model, "labels_"):
+        predicts = "number"  # of a regressor whose y was whole
+    return {
+        "classes": classes,
+        "predicts": predicts,
+        "targets": None if count == 1 else names or count,
+        "probabilities": bool(classes) and has_probabilities(model, table, columns, len(classes)),
+        "score": count == 1 and is_outlier_detector(model) and hasattr(model, "score_samples"),
+    }
+
+
+def has_probabilities(model: Any, table: pd.DataFrame, columns: Any, count: int) -> bool:
+    with contextlib.suppress(Exception):  # SVC has the method, whether or not it can be used
+        return np.shape(model.predict_proba(to_input(to_rows(table.head(2)), columns)))[1:] == (count,)
+    return False
+
+
+def origin(model: Any, rows: int, score: float | None) -> dict[str, Any]:
+    """Return when and by what the model was trained. The day, not the second, so that the same training gives the same
+    file; SOURCE_DATE_EPOCH (https://reproducible-builds.org) sets it."""
+    now = os.environ.get("SOURCE_DATE_EPOCH")
+    day = datetime.fromtimestamp(int(now) if now else time.time(), UTC).date().isoformat()
+    packages = {type(step).__module__.split(".")[0] for step in onnx_model.estimators(model)} | {"sklearn"}
+    known = importlib.metadata.packages_distributions()
+    versions = {known[name][0]: importlib.metadata.version(known[name][0]) for name in sorted(packages) if name in known}
+    return {"date": day, "rows": rows, "score": score, "python": sys.version.split()[0]} | {"packages": versions}
+
+
+def as_onnx(model, features, metadata, table, asked) -> tuple[bytes, str]:  # type: ignore
+    """Return the file, and what it costs. Raises Refusal if ONNX does not give the model's own answers."""
+    if reason := onnx_model.fault(model, features):
+        raise Refusal(reason)
+    whole = [i for i, feature in enumerate(features) if feature["type"] == "integer"]
+    largest = max((abs(float(table.iloc[:, i].max())) for i in whole), default=0)
+    for number in onnx_model.precisions(model, features, largest):
+        content = onnx_model.convert(model, features, metadata, number)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "model.onnx")
+            file.write_bytes(content)
+            try:
+                loaded, run = run_onnx.load(file)
+                wrong = difference(run, loaded, asked, refuses=False)
+            except Exception as error:  # ONNX Runtime raises a dozen unrelated types
+                wrong = f"rows, since it fails ({' '.join(str(error).split())[:100]})"
+            if not wrong:
+                count = sum(len(probe.rows) for probe, _ in asked)
+                return content, f"ONNX gives the model's own answers to {count} rows, known and new; {cost(run, asked, LIGHT)}"
+    raise Refusal(f"ONNX answers otherwise to {wrong}")
+
+
+def as_pickle(model, columns, metadata, asked) -> tuple[bytes, str]:  # type: ignore
+    pickle = dumps((model, columns))
+    first = json.dumps(metadata | {"sha256": hashlib.sha256(pickle).hexdigest()})
+    content = first.encode() + b"\n" + pickle
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "model.pkl")
+        file.write_bytes(content)
+        loaded, run = run_pickle.load(file)
+        if wrong := difference(run, loaded, asked, refuses=True):
+            raise Refusal(f"once it is saved and loaded, it answers otherwise to {wrong}")
+        return content, f"the packages that trained it serve it; {cost(run, asked, None)}"
+
+
+def cost(run: Any, asked: list, packages: list[str] | None) -> str:
+    """Return what this way to serve costs, measured here: the size of the packages, and the time for a row."""
+    row = [next(row for row, answer in zip(asked[0][0].rows, asked[0][1], strict=True) if answer.predictions is not None)]
+    times = []
+    for _ in range(7):
+        start = time.perf_counter()
+        run(row)
+        times.append(time.perf_counter() - start)
+    return f"its packages take {megabytes(packages):,.0f} MB in the image, and a row {sorted(times)[3] * 1000:.2g} ms"
+
+
+def megabytes(names: list[str] | None) -> float:
+    """Return the size of installed packages and of all that they need; of everything installed if there are no names."""
+    found = {}
+    left = list(names or []) or [each.metadata["Name"] for each in importlib.metadata.distributions()]
+    while left:
+        name = left.pop()
+        if name not in found:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # needed on other systems only
+                found[name] = importlib.metadata.distribution(name)
+                needs = [need for need in found[name].requires or [] if "extra ==" not in need]
+                left += [re.match(r"[\w.-]+", need)[0] for need in needs]  # type: ignore[index]
+    files = {file.locate() for each in found.values() for file in each.files or []}
+    return sum(os.stat(file).st_size for file in files if os.path.exists(file)) / 1e6
+
+
+def check_own(file: Path) -> None:
+    """Raise Refusal if a file that would be replaced is the user's."""
+    if file.suffix == ".pkl" and file.exists():
         try:
-            got = predict(convert(model[:end], features), features, rows)[0]
-            right = np.allclose(got, want.toarray() if hasattr(want, "toarray") else want, rtol=0.01, atol=0.01)
-        except Exception:
-            right = False
-        if not right:
-            return type(steps[end - 1][1]).__name__
-    return type(steps[-1][1]).__name__
+            run_pickle.read(file)
+        except ValueError as error:
+            if "damaged" not in str(error):
+                raise Refusal(f"{file.name} is there already and is not one of ours, so give it another name") from error
+
+
+def load(path: Path) -> Any:
+    """Load a model that joblib, pickle or skops has saved. Raises Refusal."""
+    try:
+        with warnings.catch_warnings(record=True, action="always") as caught:
+            if path.suffix == ".skops":
+                import skops.io
+
+                model = skops.io.load(path, trusted=skops.io.get_untrusted_types(file=path))
+            else:
+                import joblib  # it reads plain pickles, too
+
+                model = joblib.load(path)
+    except Exception as error:  # pickles fail in all kinds of ways
+        text = " ".join(str(error).split())[:200].rstrip(".")
+        raise Refusal(f"{path.name} cannot be read here ({type(error).__name__}: {text}); {saved_by(path)}") from error
+    for each in caught:
+        if hasattr(each.message, "original_sklearn_version"):
+            old, new = each.message.original_sklearn_version, importlib.metadata.version("scikit-learn")
+            print(
+                f"Warning: scikit-learn {old} has saved {path.name}, and this is {new}. Compare some predictions, or put "
+                f"scikit-learn=={old} into requirements-train.in.",
+                file=sys.stderr,
+            )
+            break
+    return model
+
+
+def saved_by(path: Path) -> str:
+    """Return which version of scikit-learn has written a file, as far as it shows, and which one this is."""
+    here = f"this is scikit-learn {importlib.metadata.version('scikit-learn')} on Python {sys.version.split()[0]}"
+    found = re.search(rb"_sklearn_version.{1,12}?([0-9]+\.[0-9]+[.0-9a-z]*)", path.read_bytes(), re.DOTALL)
+    if found:
+        return f"scikit-learn {found[1].decode()} has saved it, and {here}: install the same version of both"
+    return f"{here}, so install the versions that saved it, and every package that it needs"
+
+
+def rows_of(data: Path, model: Any) -> Any:
+    """Return the rows of a CSV file in a form that the model accepts. Raises Refusal."""
+    table = pd.read_csv(data)
+    names = getattr(model, "feature_names_in_", None)
+    if names is not None:
+        table.columns = [next((name for name in names if str(name) == column), column) for column in table]
+        if missing := [str(name) for name in names if name not in table]:
+            raise Refusal(f"{data.name} has no column {missing[0]}, which the model was fitted with")
+        table = table[list(names)]
+    dates = table.copy()
+    for name in table.select_dtypes(["str", "object"]):
+        with contextlib.suppress(ValueError, TypeError):
+            dates[name] = pd.to_datetime(table[name], format="ISO8601")
+    texts = [table[name] for name in table.select_dtypes(["str", "object"])] if table.shape[1] == 1 else []
+    for X in (table, dates, *texts, table.to_numpy()):
+        with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
+            model.predict(X[:3])
+            return X
+    raise Refusal(f"its predict() fails on the rows of {data.name}, which must have the columns that it was fitted with")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write model.onnx or model.pkl for a model that is trained already.")
+    parser.add_argument("model", type=Path, help="a file that joblib, pickle or skops has written")
+    parser.add_argument("data", type=Path, help="a CSV file with rows that the model was trained on, or like them")
+    arguments = parser.parse_args()
+    try:
+        model = load(arguments.model)
+        X = rows_of(arguments.data, model)
+    except (Refusal, OSError) as refusal:
+        sys.exit(f"This model cannot be served: {refusal}.")
+    export(model, X)
+
+
+if __name__ == "__main__":
+    main()

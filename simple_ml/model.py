@@ -1,54 +1,63 @@
-"""The model that train.py has written to model.onnx: which features it expects, and what it predicts."""
+"""The model that train.py has written, model.onnx or model.pkl: which features it expects, and what it predicts."""
 
 import json
-import numpy as np
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # otherwise ONNX Runtime reports to Microsoft
-import onnxruntime
+# One processor for each worker. These must be set before the libraries are imported.
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
-FILE = Path(__file__).with_name("model.onnx")
+FOLDER = Path(__file__).parent
 
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = options.inter_op_num_threads = 1  # the server already runs several workers
-session = onnxruntime.InferenceSession(FILE, options, ["CPUExecutionProvider"])
+
+def load() -> tuple[dict[str, Any], Callable]:
+    """Load the model file with the runtime for its kind. Ends the program with a sentence if that does not work."""
+    file = next((path for kind in ("onnx", "pkl") if (path := FOLDER / f"model.{kind}").exists()), None)
+    if not file:
+        sys.exit("There is no model.onnx or model.pkl here: run `python3 train.py` first.")
+    try:
+        if file.suffix == ".onnx":
+            import run_onnx as runtime
+        else:
+            import run_pickle as runtime  # type: ignore[no-redef]  # needs the packages of requirements-train.txt
+        return runtime.load(file)
+    except Exception as error:  # a damaged file makes the libraries raise all kinds of errors
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        sys.exit(f"{file.name} cannot be used, so train the model again: {reason}.")
+
 
 # what export.py has stored in the file, beside the model
-metadata = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
-features: list[dict] = metadata["features"]  # name, type, nullable, categories and an example of each
-classes: list = metadata["classes"]  # empty if the model predicts a number
+metadata, answers = load()
+features: list[dict] = metadata["features"]  # name, type, nullable, categories, example and description of each
+classes: list = metadata["classes"]  # empty if the model does not predict one class
 has_probabilities: bool = metadata["probabilities"]
-missing_text: str = metadata["null"]  # stands for a missing text, which ONNX does not have
+targets: list[str] | int | None = metadata["targets"]  # their names, or how many, if the model predicts several values
 
-class_of = dict(zip(metadata["labels"], classes, strict=True))  # ONNX has no classes True and False, only 1 and 0
-inputs = [node.name for node in session.get_inputs()]
-outputs = [node.name for node in session.get_outputs()][: 2 if has_probabilities else 1]
+about = {key: metadata[key] for key in ("title", "description", "trained")}
+example = {feature["name"]: feature["example"] for feature in features}
+class_names = [name if isinstance(name, str) else json.dumps(name) for name in classes]
 
 
 def predict(rows: list[dict]) -> list[dict]:
     """Return the prediction for each row: {"prediction": a class or a number}, and the "probabilities" of all classes.
 
+    A model with several targets predicts a list of values or, where they have names, a dictionary. An outlier detector
+    predicts 1 or -1 (an outlier), with its "score" (lower is more abnormal, as scikit-learn's score_samples).
     A row is {name of a feature: its value}. The model runs once for all rows, which is much faster than row by row.
-    Raises ValueError if the numbers are so large that the model's answer is not a number.
+    Raises ValueError if the model has no answer; run_pickle.BadRow, a ValueError, says for which `row`.
     """
-    columns = {node: column(rows, feature) for node, feature in zip(inputs, features, strict=True)}
-    results = session.run(outputs, columns)
-    numbers = results[-1]
-    if numbers.dtype.kind == "f" and np.count_nonzero(~np.isfinite(numbers)):  # faster than .all() for one row
-        raise ValueError("The model has no answer to numbers as large as these.")
-    if not classes:
-        return [{"prediction": float(f"{value:.7g}")} for value in numbers.ravel().tolist()]  # a float32 has 7 digits
-    answers: list[dict] = [{"prediction": class_of[label]} for label in results[0].tolist()]
-    if has_probabilities:
-        for answer, row in zip(answers, numbers.astype(float).round(6).tolist(), strict=True):
-            answer["probabilities"] = dict(zip(classes, row, strict=True))
-    return answers
-
-
-def column(rows: list[dict], feature: dict) -> np.ndarray:
-    """Return one feature of all rows as the model expects it: an array of shape (rows, 1), float32 or text."""
-    values = [row[feature["name"]] for row in rows]
-    if feature["type"] == "text":
-        return np.array([[missing_text if value is None else value] for value in values], object)
-    return np.array(values, np.float32)[:, np.newaxis]  # None becomes NaN
+    predictions, probabilities, scores = answers(rows)
+    if isinstance(targets, list):
+        predictions = [dict(zip(targets, values, strict=True)) for values in predictions]
+    results: list[dict] = [{"prediction": prediction} for prediction in predictions]
+    if probabilities is not None:
+        for result, shares in zip(results, probabilities, strict=True):
+            result["probabilities"] = dict(zip(class_names, shares, strict=True))
+    if scores is not None:
+        for result, score in zip(results, scores, strict=True):
+            result["score"] = score
+    return results

@@ -9,7 +9,11 @@ from pydantic import TypeAdapter
 from schema import MAX_MISTAKES, Prediction, Row, Rows
 from typing import Any
 
-HEALTH = {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]}
+HEALTH = {
+    "type": "object",
+    "properties": {"status": {"const": "ok"}, "model": {"type": "object", "description": "What model this is"}},
+    "required": ["status", "model"],
+}
 MISTAKE = {
     "type": "object",
     "description": "Where the mistake is, as a JSON Pointer (RFC 6901), and what is wrong there",
@@ -45,8 +49,14 @@ def document() -> dict[str, Any]:
         ref_template="#/components/schemas/{model}",
     )
     input_schema, output_schema = schemas.values()
-    example = {feature["name"]: feature["example"] for feature in model.features}
-    examples = {"one row": {"value": example}, "several rows": {"value": [example, example]}}
+    examples = {"one row": {"value": model.example}, "several rows": {"value": [model.example, model.example]}}
+    trained = model.about["trained"]
+    info = {
+        "title": model.about["title"] or "Simple ML",
+        "version": trained["date"],
+        "summary": "Features in, predictions out",
+        "description": model.about["description"] or f"Trained on {trained['rows']} rows.",
+    }
     predict = {
         "operationId": "predict",
         "summary": "Predict for one row, or for a list of rows",
@@ -68,7 +78,7 @@ def document() -> dict[str, Any]:
     health = {"200": answer("It answers", HEALTH), "500": error("It does not answer")}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Simple ML", "version": "1.0.0", "summary": "Features in, predictions out"},
+        "info": info,
         "servers": [{"url": "."}],  # relative to this document, so that it also works behind a proxy
         "paths": {
             "/predict": {"post": predict},

@@ -1,7 +1,8 @@
 """The types of what goes in and what comes out. They follow from the model file, so another model has other types."""
 
-import json
 import model
+import re
+from datetime import datetime
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 from typing import Annotated, Any, Literal
@@ -27,10 +28,23 @@ def check_not_boolean(value: Any) -> Any:
     return value
 
 
+def check_date(value: Any) -> str:
+    """Refuse a text that does not start with a date as in RFC 3339. Digits alone, such as 20240131, may mean anything."""
+    try:
+        if re.match(r"\d{4}-\d\d-\d\d", value, re.ASCII):
+            return str(datetime.fromisoformat(value) and value)
+    except (TypeError, ValueError):
+        pass
+    raise PydanticCustomError("date", "Input should be a date, such as 2024-01-31 or 2024-01-31T09:30:00")
+
+
 Number = Annotated[float, Field(ge=float(-LARGEST), le=float(LARGEST), allow_inf_nan=False)]
 integer_schema = {"type": "integer", "minimum": -LARGEST, "maximum": LARGEST}
 Integer = Annotated[Number, BeforeValidator(check_whole), Field(json_schema_extra=integer_schema)]
 TYPES = {"number": Number, "integer": Integer, "boolean": bool, "text": str}
+OUTPUTS = {"number": float, "integer": int, "boolean": bool, "text": str}
+for name in ("date", "date-time"):
+    TYPES[name] = Annotated[str, BeforeValidator(check_date), Field(json_schema_extra={"format": name})]
 
 
 def type_of(feature: dict[str, Any]) -> Any:
@@ -39,7 +53,8 @@ def type_of(feature: dict[str, Any]) -> Any:
         kind = Literal[tuple(feature["categories"])]
         if feature["type"] in ("number", "integer"):
             kind = Annotated[kind, BeforeValidator(check_not_boolean)]
-    return kind | None if feature["nullable"] else kind
+    kind = kind | None if feature["nullable"] else kind
+    return Annotated[kind, Field(description=feature["description"], examples=[feature["example"]])]
 
 
 def typed_dict(name: str, fields: dict[str, Any]) -> Any:
@@ -53,11 +68,18 @@ Row = typed_dict("Row", {feature["name"]: type_of(feature) for feature in model.
 Rows = Annotated[list[Row], Field(min_length=1, max_length=MAX_ROWS)]  # type: ignore[valid-type]
 one_row, many_rows = TypeAdapter(Row), TypeAdapter(Rows)  # they parse JSON and check it in one step
 
-# a class, with the probability of each class if the model has probabilities; or a number
-fields = {"prediction": Literal[tuple(model.classes)] if model.classes else float}
+# a class, with the probability of each class if the model has probabilities; or a number; or a value for each target
+kind: Any = Literal[tuple(model.classes)] if model.classes else OUTPUTS[model.metadata["predicts"]]
+if isinstance(model.targets, list):
+    kind = typed_dict("Targets", dict.fromkeys(model.targets, kind))
+elif model.targets:
+    kind = Annotated[list[kind], Field(min_length=model.targets, max_length=model.targets)]
+fields = {"prediction": kind}
 if model.has_probabilities:
-    names = [name if isinstance(name, str) else json.dumps(name) for name in model.classes]
-    fields["probabilities"] = typed_dict("Probabilities", dict.fromkeys(names, Annotated[float, Field(ge=0, le=1)]))
+    share = Annotated[float, Field(ge=0, le=1)]
+    fields["probabilities"] = typed_dict("Probabilities", dict.fromkeys(model.class_names, share))
+if model.metadata["score"]:
+    fields["score"] = Annotated[float, Field(description="Lower is more abnormal")]
 Prediction = typed_dict("Prediction", fields)
 
 
@@ -75,6 +97,15 @@ def mistakes(error: ValidationError) -> list[dict[str, str]]:
         return []
     details = error.errors(include_url=False, include_context=False, include_input=False)
     return [{"pointer": pointer(each["loc"]), "detail": each["msg"]} for each in details[:MAX_MISTAKES]]
+
+
+def bad_row(error: ValueError, text: bytes) -> dict[str, list]:
+    """Return which row of a request the model has no answer for, as mistakes(), if the error says it."""
+    row: int | None = getattr(error, "row", None)
+    if row is None:
+        return {}
+    place = pointer((row,) if text.lstrip().startswith(b"[") else ())
+    return {"errors": [{"pointer": place, "detail": "The model has no answer for this row"}]}
 
 
 def pointer(location: tuple[int | str, ...]) -> str:

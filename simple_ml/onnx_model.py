@@ -1,0 +1,233 @@
+"""Convert a fitted model to ONNX, unless it is known that ONNX would answer otherwise."""
+
+import copy
+import json
+import numpy as np
+import traceback
+from collections.abc import Iterator
+from columns import Refusal
+from onnx import ModelProto
+from onnx.helper import set_model_props
+from skl2onnx import convert_sklearn
+from skl2onnx.common import tree_ensemble
+from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
+from skl2onnx.operator_converters import decision_tree, gradient_boosting, isolation_forest, random_forest
+from skl2onnx.sklapi import CastTransformer
+from sklearn.base import BaseEstimator, is_classifier, is_outlier_detector
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import VotingClassifier
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
+from sklearn.svm import LinearSVC
+from typing import Any
+
+NULL = "\ufdd0"  # stands for a missing text, which ONNX does not have; Unicode reserves this code point for such uses
+WORDS = r"[\p{L}\p{N}_][\p{L}\p{N}_]+"  # what scikit-learn's (?u)\b\w\w+\b finds, as ONNX Runtime's RE2 writes it
+EXACT = 2**24  # up to here a float32 holds every whole number
+
+# scikit-learn converts its input to float32 just before these, and compares it with borders in float64
+TREES = """DecisionTreeClassifier DecisionTreeRegressor ExtraTreeClassifier ExtraTreeRegressor RandomForestClassifier
+RandomForestRegressor ExtraTreesClassifier ExtraTreesRegressor GradientBoostingClassifier GradientBoostingRegressor
+AdaBoostClassifier AdaBoostRegressor IsolationForest XGBClassifier XGBRegressor XGBRFClassifier XGBRFRegressor""".split()
+# these compare in float64
+DOUBLE = """HistGradientBoostingClassifier HistGradientBoostingRegressor LGBMClassifier LGBMRegressor KBinsDiscretizer
+KNeighborsClassifier KNeighborsRegressor RadiusNeighborsClassifier RadiusNeighborsRegressor IsotonicRegression
+LocalOutlierFactor Binarizer""".split()
+# these pass numbers on as they are, so that trees get in ONNX what they got in training
+EXACT_STEPS = """Pipeline ColumnTransformer FeatureUnion OneHotEncoder OrdinalEncoder SimpleImputer SelectKBest
+SelectPercentile SelectFromModel VarianceThreshold CountVectorizer VotingClassifier VotingRegressor StackingClassifier
+StackingRegressor CalibratedClassifierCV LabelEncoder""".split()
+# these predict the class with the highest probability, and the first of equal ones
+VOTERS = """DecisionTreeClassifier ExtraTreeClassifier RandomForestClassifier ExtraTreesClassifier VotingClassifier
+KNeighborsClassifier GradientBoostingClassifier HistGradientBoostingClassifier XGBClassifier LGBMClassifier
+BaggingClassifier""".split()
+
+
+def kind(step: Any) -> str:
+    return type(step).__name__
+
+
+def estimators(thing: Any) -> Iterator[Any]:
+    """Yield an estimator and all estimators inside it."""
+    if hasattr(thing, "get_params"):
+        yield thing
+        thing = vars(thing)
+    if type(thing).__module__.startswith("sklearn."):  # such as the parts of CalibratedClassifierCV
+        thing = getattr(thing, "__dict__", None)
+    if isinstance(thing, dict):
+        thing = list(thing.values())
+    if isinstance(thing, list | tuple) and len(thing) < 1000:
+        for part in thing:
+            yield from estimators(part)
+
+
+def fault(model: Any, features: list[dict]) -> str | None:
+    """Return why ONNX would answer otherwise, or None: what is known of skl2onnx, whether or not the data shows it."""
+    if any(feature["type"].startswith("date") for feature in features):
+        return "ONNX has no dates"
+    for step in estimators(model):
+        name = kind(step)
+        if isinstance(step, CountVectorizer):
+            if step.analyzer != "word" or step.token_pattern != r"(?u)\b\w\w+\b" or step.tokenizer or step.preprocessor:
+                return f"{name} does not take whole words as they are, and ONNX splits texts in other ways"
+            if step.strip_accents or (step.stop_words and step.ngram_range != (1, 1)):
+                return f"ONNX has no {'strip_accents' if step.strip_accents else 'pairs across stop words'} of {name}"
+            if getattr(step, "sublinear_tf", False):
+                return f"ONNX has another formula for {name}(sublinear_tf=True)"
+        if getattr(step, "method", "") == "isotonic" or name == "IsotonicRegression":
+            return f"ONNX takes the nearest step where {name} interpolates"
+        if name in ("TunedThresholdClassifierCV", "FixedThresholdClassifier"):
+            return f"in ONNX {name} loses its threshold"
+        if getattr(step, "is_categorical_", None) is not None and name.startswith("HistGradientBoosting"):
+            return f"in ONNX {name} loses its categorical features"
+        if isinstance(step, OneHotEncoder) and any(values.dtype.kind == "f" for values in vars(step).get("categories_", [])):
+            return "ONNX takes 1.5 for the category 1 of a OneHotEncoder"
+    return None
+
+
+def precisions(model: Any, features: list[dict], largest: float) -> list[type]:
+    """Return the types of numbers in which ONNX can give the model's own answers, the faster first.
+
+    A tree asks on which side of a border a number is, so the last digit matters if the number was computed. float32 is
+    enough for numbers that reach the trees as they came, and for models without borders.
+    """
+    names = {kind(step) for step in estimators(model) if not (isinstance(step, FunctionTransformer) and not step.func)}
+    if names & set(DOUBLE) or largest > EXACT:
+        return [np.float64]
+    borders = names & set(TREES)
+    return [np.float64] if borders and names - borders - set(EXACT_STEPS) else [np.float32, np.float64]
+
+
+def convert(model: Any, features: list[dict], metadata: dict, number: type) -> bytes:
+    """Convert a fitted model, add what serving must know, and return the file. Raises Refusal."""
+    served, lower = prepare(model, [feature["name"] for feature in features if feature["type"] == "text"])
+    if number == np.float64:
+        served = cast_before_trees(served)
+    steps = list(estimators(served))
+    if len(features) > 1 and not any(isinstance(step, ColumnTransformer) for step in steps):
+        # each column stays an input of its own, but most steps expect one matrix of all columns
+        served = Pipeline([("columns", FunctionTransformer()), ("model", served)])
+    numbers = DoubleTensorType if number == np.float64 else FloatTensorType
+    try:
+        onnx = convert_sklearn(
+            served,
+            name="model",  # the default is a random name, but training twice must give the same file
+            initial_types=[
+                (feature["name"], (StringTensorType if feature["type"] == "text" else numbers)([None, 1]))
+                for feature in features
+            ],
+            options=dict(filter(None, map(options, steps))),
+        )
+    except Exception as error:
+        text = " ".join(str(error).split()).split(". ")[0][:120].rstrip(".")
+        raise Refusal(f"skl2onnx cannot convert its step {culprit(error) or kind(model)} ({text})") from error
+    return finish(onnx, model, metadata, lower)
+
+
+def finish(onnx: ModelProto, model: Any, metadata: dict, lower: list[str]) -> bytes:
+    classes, names = metadata["classes"], [node.name for node in onnx.graph.output]
+    last = model.steps[-1][1] if isinstance(model, Pipeline) else model
+    vote = metadata["probabilities"] and kind(last) in VOTERS and len(names) > 1
+    labels = [value if isinstance(value, str) else int(value) for value in classes]
+    if len(set(labels)) < len(labels):
+        raise Refusal("ONNX has no classes with decimals")
+    outputs = names[1:2] if vote else names[: 2 if metadata["probabilities"] else 1]
+    if metadata["score"]:
+        outputs = [names[0], names[-1]]
+    how = {"labels": labels, "vote": vote, "outputs": outputs, "null": NULL, "lower": lower}
+    set_model_props(onnx, {key: json.dumps(value) for key, value in (metadata | {"onnx": how}).items()})
+    opsets = sorted(onnx.opset_import, key=lambda opset: opset.domain)  # skl2onnx leaves them in random order
+    del onnx.opset_import[:]
+    onnx.opset_import.extend(opsets)
+    return onnx.SerializeToString(deterministic=True)
+
+
+def prepare(model: Any, texts: list[str]) -> tuple[Any, list[str]]:
+    """Return a copy of the model with the settings that skl2onnx needs, which do not change its predictions, and the
+    columns that Python must write in small letters, since ONNX knows no more than the letters of English."""
+    model = copy.deepcopy(model)
+    vectorizers = [step for step in estimators(model) if isinstance(step, CountVectorizer)]
+    lower = []
+    if any(step.lowercase for step in vectorizers):
+        if not all(step.lowercase for step in vectorizers):
+            raise Refusal("one step of it writes texts in small letters and another does not")
+        lower = texts if len(texts) == 1 else columns_of_vectorizers(model)
+        for step in vectorizers:
+            step.lowercase = False
+    for step in estimators(model):
+        if isinstance(step, VotingClassifier):
+            step.flatten_transform = False  # this affects transform(), not predict()
+        if isinstance(step, SimpleImputer) and hasattr(step, "statistics_"):
+            if step._fit_dtype.kind in "OUT":
+                step.missing_values = NULL
+            else:
+                step.statistics_ = step.statistics_.astype(float)  # a constant is an object otherwise
+        if isinstance(step, OneHotEncoder):
+            for values in getattr(step, "categories_", []):  # a ColumnTransformer also keeps its unfitted steps
+                if values.dtype == object:
+                    values[[value is None or value != value for value in values]] = NULL
+    return model, lower
+
+
+def columns_of_vectorizers(model: Any) -> list[str]:
+    """Return the text columns that only vectorizers use. Raises Refusal if another step uses one of them, too."""
+    used: dict[bool, set] = {True: set(), False: set()}
+    for step in estimators(model):
+        for _, inner, names in getattr(step, "transformers_", []) if isinstance(step, ColumnTransformer) else []:
+            words = any(isinstance(part, CountVectorizer) for part in estimators(inner))
+            if words or not (isinstance(inner, str) and inner == "drop"):
+                used[words] |= {names} if isinstance(names, str) else set(names)
+    if used[True] & used[False] or not used[True] or not all(isinstance(name, str) for name in used[True]):
+        raise Refusal("a text goes into several of its steps, as words and as a category")
+    return sorted(used[True])
+
+
+def cast_before_trees(thing: Any) -> Any:
+    """Convert numbers to float32 just before trees, as scikit-learn does, where all else is in float64."""
+    if kind(thing) in TREES:
+        return Pipeline([("cast", CastTransformer(dtype=np.float32)), ("trees", thing)])
+    if kind(thing).startswith("Select"):  # it only asks its model which columns matter
+        return thing
+    if type(thing).__module__.startswith("sklearn.") and hasattr(thing, "__dict__"):
+        for name, part in vars(thing).items():
+            vars(thing)[name] = cast_before_trees(part)
+    elif isinstance(thing, list):
+        thing[:] = map(cast_before_trees, thing)
+    elif type(thing) is tuple:
+        return tuple(map(cast_before_trees, thing))
+    return thing
+
+
+def options(step: Any) -> tuple[type, dict] | None:
+    """Return how skl2onnx should convert this kind of step."""
+    if isinstance(step, CountVectorizer):
+        return type(step), {"locale": "C.UTF-8", "tokenexp": WORDS}
+    if is_outlier_detector(step) and kind(step) == "IsolationForest":
+        return type(step), {"score_samples": True}
+    # probabilities as a matrix: as a list of dictionaries, the default, 10,000 rows take three times as long
+    if isinstance(step, BaseEstimator) and is_classifier(step) and not isinstance(step, LinearSVC):
+        return type(step), {"zipmap": False}
+    return None
+
+
+def culprit(error: BaseException) -> str | None:
+    """Return the name of the step at which skl2onnx failed: the estimator in the innermost frame that has one."""
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        for value in frame.f_locals.values():
+            step = getattr(value, "raw_operator", value)
+            if isinstance(step, BaseEstimator):
+                return kind(step)
+    return None
+
+
+def with_nulls(attributes: dict, is_classifier: bool, tree: Any, *others: Any, **named: Any) -> None:
+    """Add a tree of scikit-learn as skl2onnx does, and where nulls go, which skl2onnx leaves out."""
+    start = len(attributes["nodes_values"])
+    tree_ensemble.add_tree_to_attribute_pairs(attributes, is_classifier, tree, *others, **named)
+    attributes["nodes_missing_value_tracks_true"][start:] = tree.missing_go_to_left.astype(int).tolist()
+
+
+for module in (decision_tree, gradient_boosting, isolation_forest, random_forest):
+    module.add_tree_to_attribute_pairs = with_nulls

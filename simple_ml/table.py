@@ -1,0 +1,72 @@
+"""Rows as JSON has them -> the table that the model was fitted with, of the same dtypes. Only model.pkl needs it."""
+
+import numpy as np
+import pandas as pd
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+
+class Column(NamedTuple):
+    label: Any  # as the table has it: a text, or a number
+    name: str  # as JSON has it
+    type: str  # number, integer, boolean, text, date or date-time
+    dtype: Any  # of NumPy or pandas
+    null: Any  # what stands for a missing value: NaN or None, as in training
+
+
+class Columns(NamedTuple):
+    columns: list[Column]
+    form: str  # of the model's X: "frame", "series", "array", "texts" (a list), or "records" (a list of dictionaries)
+
+
+def to_input(rows: list[dict], columns: Columns) -> Any:
+    """Return rows in the form and with the dtypes that the model was fitted with, for its predict().
+
+    Raises ValueError, TypeError or OverflowError if a dtype cannot hold a value, such as a date in the year 9999.
+    """
+    series = [to_series([row[column.name] for row in rows], column) for column in columns.columns]
+    if columns.form == "series":
+        return series[0].rename(columns.columns[0].label)
+    if columns.form == "texts":
+        return series[0].tolist()
+    frame = pd.DataFrame(dict(enumerate(series)))
+    frame.columns = pd.Index([column.label for column in columns.columns])
+    if columns.form == "records":
+        return frame.to_dict("records")
+    return frame.to_numpy() if columns.form == "array" else frame
+
+
+def to_series(values: list, column: Column) -> pd.Series:
+    dtype, has_null = column.dtype, None in values
+    if isinstance(dtype, pd.CategoricalDtype):
+        return pd.Series(pd.Categorical(values, dtype=dtype))  # what is no category becomes NaN, as in pandas
+    if column.type in ("date", "date-time"):
+        return to_dates(values, dtype)
+    if column.type == "integer":
+        values = [value if value is None else int(value) for value in values]
+    if isinstance(dtype, np.dtype) and dtype.kind in "iu":
+        return pd.Series(values, dtype=float) if has_null else whole_numbers(values, dtype)  # as pandas reads a gap
+    if dtype in (bool, object):
+        values = [column.null if value is None else value for value in values] if has_null else values
+        return pd.Series(values, dtype=object if has_null else dtype)
+    return pd.Series(values, dtype=dtype)
+
+
+def whole_numbers(values: list[int], dtype: np.dtype) -> pd.Series:
+    for wide in (dtype, np.dtype(np.int64)):
+        try:
+            return pd.Series(np.array(values, wide))
+        except OverflowError:
+            continue
+    return pd.Series(values, dtype=float)
+
+
+def to_dates(texts: list[str | None], dtype: Any) -> pd.Series:
+    """A time without an offset is taken as it is. Another is converted to the zone of the column, or else to UTC."""
+    zone = getattr(dtype, "tz", None)
+    times = [None if text is None else datetime.fromisoformat(text) for text in texts]
+    times = [time.astimezone(zone or UTC).replace(tzinfo=None) if time and time.tzinfo else time for time in times]
+    if dtype == object:  # of datetime.date
+        return pd.Series([time and time.date() for time in times], dtype=object)
+    series = pd.Series(times, dtype=f"datetime64[{np.datetime_data(dtype)[0] if zone is None else dtype.unit}]")
+    return series.dt.tz_localize(zone) if zone else series
