@@ -1,18 +1,21 @@
 """Send rows of features to the service and print its predictions. Needs `pip install requests`.
 
 `python3 client.py 4 5 10` sends f1, f2 and f3. `python3 client.py age=39 smoker=no` names the features.
-`python3 client.py rows.csv` sends a CSV file whose first line holds the names.
+`python3 client.py rows.csv` sends a CSV file whose first line holds the names. It reads files from Excel, too.
 
 In Python: `from client import predict`, then `predict({"f1": 4, "f2": 5, "f3": 10})["prediction"]` is "virginica".
 """
 
 import argparse
+import contextlib
 import csv
+import io
 import math
 import re
 import requests
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -52,26 +55,60 @@ def post(url: str, **body: Any) -> Any:
     raise requests.HTTPError(" ".join([problem["detail"], "; ".join(errors)]).strip(), response=answer)
 
 
-def read(path: str) -> list[dict]:
-    """Return the rows of a CSV file. Raises ValueError if a row is not as long as the header."""
+def types(url: str) -> dict[str, list[str]]:
+    """Return the JSON types that the service takes for each feature, from its /openapi.json; nothing if it has none.
+
+    Raises requests.ConnectionError if nothing answers.
+    """
+    give_up = time.monotonic() + START_SECONDS
+    with requests.Session() as session:
+        session.trust_env = not re.match(LOCAL, url)
+        while True:
+            try:
+                answer = session.get(url.rpartition("/")[0] + "/openapi.json", timeout=ANSWER_SECONDS)
+                break
+            except requests.Timeout:
+                return {}
+            except requests.ConnectionError as error:
+                if time.monotonic() > give_up:
+                    raise requests.ConnectionError(f"{url} does not answer. Is the service running there?") from error
+                time.sleep(0.5)
+    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # it is another service
+        columns = answer.json()["components"]["schemas"]["Row"]["properties"]
+        return {name: [kind.get("type", "") for kind in column.get("anyOf", [column])] for name, column in columns.items()}
+    return {}
+
+
+def read(path: str) -> list[dict[str, str]]:
+    """Return the rows of a CSV file, all cells as text. Raises ValueError if a row is not as long as the header."""
     rows = []
-    with open(path, newline="", encoding="utf-8-sig") as file:  # -sig: Excel writes a byte order mark first
-        lines = csv.reader(file, skipinitialspace=True)
-        names = next(lines, [])
-        for cells in filter(None, lines):
-            if len(cells) != len(names):
-                raise ValueError(f"{path}, line {lines.line_num}: {len(cells)} cells under {len(names)} names.")
-            rows.append(dict(zip(names, map(value, cells), strict=True)))
+    with open(path, "rb") as file:
+        content = file.read()
+    try:  # Excel writes a byte order mark first, or UTF-16 if asked for "Unicode text"
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not in UTF-8. In Excel, save it as 'CSV UTF-8'.") from error
+    marks = {mark: text.partition("\n")[0].count(mark) for mark in ",;\t"}
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=max(marks, key=marks.__getitem__), skipinitialspace=True)
+    names = next(lines, [])
+    for cells in filter(None, lines):
+        if len(cells) != len(names):
+            raise ValueError(f"{path}, line {lines.line_num}: {len(cells)} cells under {len(names)} names.")
+        rows.append(dict(zip(names, cells, strict=True)))
     return rows
 
 
-def value(text: str) -> float | bool | str | None:
-    """Return a cell as JSON: null if it is empty, true, false or a number if it looks like one, else text."""
-    words = {"": None, "true": True, "false": False}
-    if text.lower() in words:
-        return words[text.lower()]
+def value(text: str, kinds: Sequence[str] = ()) -> float | bool | str | None:
+    """Return a cell as JSON: as the service wants it, or else null, true, false, a number or text, as it looks."""
+    if not text and ("null" in kinds or "string" not in kinds):
+        return None
+    if "string" in kinds:
+        return text  # 01234 is a text where the feature is one
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    decimal = text.replace(",", ".") if kinds and re.fullmatch(r"[-+]?\d+,\d+", text) else text  # 3,5 from Excel
     try:
-        return float(text) if math.isfinite(float(text)) else text
+        return float(decimal) if math.isfinite(float(decimal)) else text
     except ValueError:
         return text
 
@@ -86,8 +123,10 @@ def main() -> None:
     pairs = [word.split("=", 1) if "=" in word else (f"f{i}", word) for i, word in enumerate(arguments.values, 1)]
     try:
         is_file = arguments.values[0].lower().endswith(".csv")
-        rows = read(arguments.values[0]) if is_file else {name: value(text) for name, text in pairs}
-        answers = predict(rows, arguments.url)
+        rows = read(arguments.values[0]) if is_file else [dict(pairs)]
+        kinds = types(arguments.url)
+        rows = [{name: value(text, kinds.get(name, ())) for name, text in row.items()} for row in rows]
+        answers = predict(rows if is_file else rows[0], arguments.url)
         for answer in answers if is_file else [answers]:
             print(answer["prediction"])
     except (OSError, ValueError, csv.Error) as error:

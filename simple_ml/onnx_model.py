@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from columns import Refusal
 from onnx import ModelProto
 from onnx.helper import set_model_props
+from onnx_steps import UFUNCS, append, register_boosters
 from skl2onnx import convert_sklearn
-from skl2onnx.common import tree_ensemble
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
-from skl2onnx.operator_converters import decision_tree, gradient_boosting, isolation_forest, random_forest
 from skl2onnx.sklapi import CastTransformer
-from sklearn.base import BaseEstimator, is_classifier, is_outlier_detector
-from sklearn.compose import ColumnTransformer
+from sklearn.base import BaseEstimator, is_classifier
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import VotingClassifier
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.impute import SimpleImputer
@@ -25,6 +24,7 @@ from typing import Any
 
 NULL = "\ufdd0"  # stands for a missing text, which ONNX does not have; Unicode reserves this code point for such uses
 WORDS = r"[\p{L}\p{N}_][\p{L}\p{N}_]+"  # what scikit-learn's (?u)\b\w\w+\b finds, as ONNX Runtime's RE2 writes it
+OPSETS = {"": 18, "ai.onnx.ml": 3}  # all converters know these versions of ONNX
 EXACT = 2**24  # up to here a float32 holds every whole number
 
 # scikit-learn converts its input to float32 just before these, and compares it with borders in float64
@@ -80,6 +80,8 @@ def fault(model: Any, features: list[dict]) -> str | None:
             return f"ONNX takes the nearest step where {name} interpolates"
         if name in ("TunedThresholdClassifierCV", "FixedThresholdClassifier"):
             return f"in ONNX {name} loses its threshold"
+        if name == "IsolationForest":
+            return "ONNX takes longer for its step IsolationForest"  # skl2onnx writes each tree as nodes of its own
         if getattr(step, "is_categorical_", None) is not None and name.startswith("HistGradientBoosting"):
             return f"in ONNX {name} loses its categorical features"
         if isinstance(step, OneHotEncoder) and any(values.dtype.kind == "f" for values in vars(step).get("categories_", [])):
@@ -103,8 +105,10 @@ def precisions(model: Any, features: list[dict], largest: float) -> list[type]:
 def convert(model: Any, features: list[dict], metadata: dict, number: type) -> bytes:
     """Convert a fitted model, add what serving must know, and return the file. Raises Refusal."""
     served, lower = prepare(model, [feature["name"] for feature in features if feature["type"] == "text"])
+    served, inverse = without_target(served)
     if number == np.float64:
         served = cast_before_trees(served)
+    register_boosters()
     steps = list(estimators(served))
     if len(features) > 1 and not any(isinstance(step, ColumnTransformer) for step in steps):
         # each column stays an input of its own, but most steps expect one matrix of all columns
@@ -119,7 +123,10 @@ def convert(model: Any, features: list[dict], metadata: dict, number: type) -> b
                 for feature in features
             ],
             options=dict(filter(None, map(options, steps))),
+            target_opset=OPSETS,
         )
+        if inverse:
+            append(onnx, inverse)
     except Exception as error:
         text = " ".join(str(error).split()).split(". ")[0][:120].rstrip(".")
         raise Refusal(f"skl2onnx cannot convert its step {culprit(error) or kind(model)} ({text})") from error
@@ -135,7 +142,7 @@ def finish(onnx: ModelProto, model: Any, metadata: dict, lower: list[str]) -> by
         raise Refusal("ONNX has no classes with decimals")
     outputs = names[1:2] if vote else names[: 2 if metadata["probabilities"] else 1]
     if metadata["score"]:
-        outputs = [names[0], names[-1]]
+        outputs = names[:2]
     how = {"labels": labels, "vote": vote, "outputs": outputs, "null": NULL, "lower": lower}
     set_model_props(onnx, {key: json.dumps(value) for key, value in (metadata | {"onnx": how}).items()})
     opsets = sorted(onnx.opset_import, key=lambda opset: opset.domain)  # skl2onnx leaves them in random order
@@ -157,6 +164,8 @@ def prepare(model: Any, texts: list[str]) -> tuple[Any, list[str]]:
         for step in vectorizers:
             step.lowercase = False
     for step in estimators(model):
+        if kind(step).startswith("XGB"):
+            step.get_booster().feature_names = None  # the converter wants f0, f1 and so on
         if isinstance(step, VotingClassifier):
             step.flatten_transform = False  # this affects transform(), not predict()
         if isinstance(step, SimpleImputer) and hasattr(step, "statistics_"):
@@ -184,6 +193,17 @@ def columns_of_vectorizers(model: Any) -> list[str]:
     return sorted(used[True])
 
 
+def without_target(model: Any) -> tuple[Any, Any]:
+    """Return a model without its TransformedTargetRegressor, and the function that this applies to the prediction."""
+    last = model.steps[-1][1] if isinstance(model, Pipeline) else model
+    if not isinstance(last, TransformedTargetRegressor):
+        return model, None
+    if last.inverse_func not in UFUNCS:
+        raise Refusal("the function of its TransformedTargetRegressor is Python code")
+    inner = last.regressor_
+    return (Pipeline([*model.steps[:-1], ("model", inner)]) if isinstance(model, Pipeline) else inner), last.inverse_func
+
+
 def cast_before_trees(thing: Any) -> Any:
     """Convert numbers to float32 just before trees, as scikit-learn does, where all else is in float64."""
     if kind(thing) in TREES:
@@ -204,8 +224,6 @@ def options(step: Any) -> tuple[type, dict] | None:
     """Return how skl2onnx should convert this kind of step."""
     if isinstance(step, CountVectorizer):
         return type(step), {"locale": "C.UTF-8", "tokenexp": WORDS}
-    if is_outlier_detector(step) and kind(step) == "IsolationForest":
-        return type(step), {"score_samples": True}
     # probabilities as a matrix: as a list of dictionaries, the default, 10,000 rows take three times as long
     if isinstance(step, BaseEstimator) and is_classifier(step) and not isinstance(step, LinearSVC):
         return type(step), {"zipmap": False}
@@ -220,14 +238,3 @@ def culprit(error: BaseException) -> str | None:
             if isinstance(step, BaseEstimator):
                 return kind(step)
     return None
-
-
-def with_nulls(attributes: dict, is_classifier: bool, tree: Any, *others: Any, **named: Any) -> None:
-    """Add a tree of scikit-learn as skl2onnx does, and where nulls go, which skl2onnx leaves out."""
-    start = len(attributes["nodes_values"])
-    tree_ensemble.add_tree_to_attribute_pairs(attributes, is_classifier, tree, *others, **named)
-    attributes["nodes_missing_value_tracks_true"][start:] = tree.missing_go_to_left.astype(int).tolist()
-
-
-for module in (decision_tree, gradient_boosting, isolation_forest, random_forest):
-    module.add_tree_to_attribute_pairs = with_nulls
