@@ -6,6 +6,7 @@ As a command, for a model that is there already: `python3 export.py model.joblib
 import argparse
 import cloudpickle
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -33,7 +34,12 @@ from probe import ask, difference, probes
 from table import to_input
 
 THREADS = ["n_jobs", "num_threads", "nthread", "thread_count"]  # parameters, in different libraries
-LIGHT = ["flask", "flask-swagger-ui", "granian", "numpy", "onnxruntime", "pydantic"]  # what serves model.onnx
+LIGHT = ("flask", "flask-swagger-ui", "granian", "numpy", "onnxruntime", "pydantic")  # what serves model.onnx
+HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
+OURS = {"columns", "export", "onnx_model", "onnx_steps", "probe", "run_onnx", "run_pickle", "table"}
+# where Python is, and where pip has installed packages
+FOLDERS = [sysconfig.get_path("stdlib"), *(path for path in sys.path if path and any(Path(path).glob("*.dist-info")))]
+INSTALLED = tuple(os.path.join(os.path.abspath(folder), "") for folder in FOLDERS)
 
 
 def export(
@@ -92,7 +98,7 @@ def choose(model, X, path, targets, title, description, about, score) -> tuple[P
         "trained": origin(model, len(table), score),
     }
     made = probes(X, table, columns, features)
-    asked = [(probe, ask(model, probe, columns, metadata["probabilities"])) for probe in made]
+    asked = [(probe, ask(model, probe, columns, metadata)) for probe in made]
     try:
         content, report = as_onnx(model, features, metadata, table, asked)
         return path.with_suffix(".onnx"), content, report
@@ -133,16 +139,12 @@ def dumps(thing: Any) -> bytes:
 
 
 def is_own(module: types.ModuleType) -> bool:
-    """Say whether a module is the user's: it belongs neither to Python nor to the installed packages, nor is it ours."""
+    """Say whether a module is the user's: it belongs neither to Python nor to an installed package, nor is it ours."""
     file = getattr(module, "__file__", None)
-    if not file or not isinstance(module, types.ModuleType) or module.__name__ == "__main__":
-        return False  # cloudpickle treats __main__ this way in any case
-    installed = {*sysconfig.get_paths().values(), str(Path(np.__file__).parents[1]), os.path.dirname(os.__file__)}
-    ours = {"table", "columns", "probe", "export", "onnx_model", "run_onnx", "run_pickle"}
-    folder = os.path.dirname(os.path.abspath(file))
-    return not any(folder.startswith(os.path.join(path, "")) or folder == path for path in installed) and not (
-        module.__name__ in ours and folder == os.path.dirname(os.path.abspath(__file__))
-    )
+    if not file or module.__name__ == "__main__":  # cloudpickle always pickles what is in __main__
+        return False
+    folder = os.path.join(os.path.dirname(os.path.abspath(file)), "")
+    return not folder.startswith(INSTALLED) and not (folder == HERE and module.__name__ in OURS)
 
 
 def what_it_predicts(model: Any, X: Any, table: pd.DataFrame, columns: Any, names: list[str] | None) -> dict[str, Any]:
@@ -184,8 +186,11 @@ def origin(model: Any, rows: int, score: float | None) -> dict[str, Any]:
     now = os.environ.get("SOURCE_DATE_EPOCH")
     day = datetime.fromtimestamp(int(now) if now else time.time(), UTC).date().isoformat()
     packages = {type(step).__module__.split(".")[0] for step in onnx_model.estimators(model)} | {"sklearn"}
-    known = importlib.metadata.packages_distributions()
-    versions = {known[name][0]: importlib.metadata.version(known[name][0]) for name in sorted(packages) if name in known}
+    versions = {}
+    for name in sorted(packages):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # the user's own module
+            distribution = {"sklearn": "scikit-learn", "imblearn": "imbalanced-learn"}.get(name, name.replace("_", "-"))
+            versions[distribution] = importlib.metadata.version(distribution)
     return {"date": day, "rows": rows, "score": score, "python": sys.version.split()[0]} | {"packages": versions}
 
 
@@ -195,6 +200,7 @@ def as_onnx(model, features, metadata, table, asked) -> tuple[bytes, str]:  # ty
         raise Refusal(reason)
     whole = [i for i, feature in enumerate(features) if feature["type"] == "integer"]
     largest = max((abs(float(table.iloc[:, i].max())) for i in whole), default=0)
+    first = None
     for number in onnx_model.precisions(model, features, largest):
         content = onnx_model.convert(model, features, metadata, number)
         with tempfile.TemporaryDirectory() as folder:
@@ -202,13 +208,14 @@ def as_onnx(model, features, metadata, table, asked) -> tuple[bytes, str]:  # ty
             file.write_bytes(content)
             try:
                 loaded, run = run_onnx.load(file)
-                wrong = difference(run, loaded, asked, refuses=False)
-            except Exception as error:  # ONNX Runtime raises a dozen unrelated types
-                wrong = f"rows, since it fails ({' '.join(str(error).split())[:100]})"
+                wrong = difference(run, loaded, asked)
+            except Exception:  # ONNX Runtime raises a dozen unrelated types
+                wrong = "all rows, because it cannot run the converted model"
             if not wrong:
                 count = sum(len(probe.rows) for probe, _ in asked)
                 return content, f"ONNX gives the model's own answers to {count} rows, known and new; {cost(run, asked, LIGHT)}"
-    raise Refusal(f"ONNX answers otherwise to {wrong}")
+        first = first or wrong
+    raise Refusal(f"ONNX answers otherwise to {first}")
 
 
 def as_pickle(model, columns, metadata, asked) -> tuple[bytes, str]:  # type: ignore
@@ -219,12 +226,12 @@ def as_pickle(model, columns, metadata, asked) -> tuple[bytes, str]:  # type: ig
         file = Path(folder, "model.pkl")
         file.write_bytes(content)
         loaded, run = run_pickle.load(file)
-        if wrong := difference(run, loaded, asked, refuses=True):
+        if wrong := difference(run, loaded, asked):
             raise Refusal(f"once it is saved and loaded, it answers otherwise to {wrong}")
         return content, f"the packages that trained it serve it; {cost(run, asked, None)}"
 
 
-def cost(run: Any, asked: list, packages: list[str] | None) -> str:
+def cost(run: Any, asked: list, packages: tuple[str, ...] | None) -> str:
     """Return what this way to serve costs, measured here: the size of the packages, and the time for a row."""
     row = [next(row for row, answer in zip(asked[0][0].rows, asked[0][1], strict=True) if answer.predictions is not None)]
     times = []
@@ -235,7 +242,8 @@ def cost(run: Any, asked: list, packages: list[str] | None) -> str:
     return f"its packages take {megabytes(packages):,.0f} MB in the image, and a row {sorted(times)[3] * 1000:.2g} ms"
 
 
-def megabytes(names: list[str] | None) -> float:
+@functools.cache
+def megabytes(names: tuple[str, ...] | None) -> float:
     """Return the size of installed packages and of all that they need; of everything installed if there are no names."""
     found = {}
     left = list(names or []) or [each.metadata["Name"] for each in importlib.metadata.distributions()]

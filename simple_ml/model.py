@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,12 @@ def predict(rows: list[dict]) -> list[dict]:
     A row is {name of a feature: its value}. The model runs once for all rows, which is much faster than row by row.
     Raises ValueError if the model has no answer; run_pickle.BadRow, a ValueError, says for which `row`.
     """
-    predictions, probabilities, scores = answers(rows)
+    try:
+        predictions, probabilities, scores = answers(rows)
+    except ValueError as error:
+        if error.__cause__:  # what the model itself raised, for the log
+            traceback.print_exception(error.__cause__)
+        raise
     if isinstance(targets, list):
         predictions = [dict(zip(targets, values, strict=True)) for values in predictions]
     results: list[dict] = [{"prediction": prediction} for prediction in predictions]

@@ -31,7 +31,7 @@ class Probe(NamedTuple):
 
 class Answer(NamedTuple):
     predictions: list | None  # of one row, a value for each target; None if the model raises an error
-    shares: list[float] | None
+    numbers: list[float] | None  # the probabilities of all classes, or the score of an outlier detector
 
 
 def probes(X: Any, table: pd.DataFrame, columns: Columns, features: list[dict]) -> list[Probe]:
@@ -135,51 +135,58 @@ def new_texts(rows: list[dict], table: pd.DataFrame, features: list[dict], rando
     return made
 
 
-def ask(model: Any, probe: Probe, columns: Columns, probabilities: bool) -> list[Answer]:
+def ask(model: Any, probe: Probe, columns: Columns, metadata: dict[str, Any]) -> list[Answer]:
     """Return what the model itself answers, for each row."""
     try:
-        found = np.asarray(model.predict(probe.input))
-        shares = np.asarray(model.predict_proba(probe.input), float).tolist() if probabilities else [None] * len(found)
-        found = found.reshape(len(probe.rows), -1).tolist()
-        return [Answer(*answer) for answer in zip(found, shares, strict=True)]
+        found, numbers = np.asarray(model.predict(probe.input)), None
+        if metadata["probabilities"]:
+            numbers = np.asarray(model.predict_proba(probe.input), float)
+        elif metadata["score"]:
+            numbers = np.asarray(model.score_samples(probe.input), float).reshape(-1, 1)
+        found = found.reshape(len(probe.rows), -1)
+        for part in (found, numbers):
+            if part is not None and part.dtype.kind == "f" and not np.isfinite(part).all():
+                raise ValueError("an answer is not a finite number")
+        each = [None] * len(found) if numbers is None else numbers.tolist()
+        return [Answer(*answer) for answer in zip(found.tolist(), each, strict=True)]
     except Exception:  # a model may raise whatever it likes
         if len(probe.rows) == 1:
             return [Answer(None, None)]
         single = [Probe(probe.what, [row], to_input([row], columns)) for row in probe.rows]
-        return [answer for one in single for answer in ask(model, one, columns, probabilities)]
+        return [answer for one in single for answer in ask(model, one, columns, metadata)]
 
 
-def difference(run: Callable, metadata: dict, asked: list[tuple[Probe, list[Answer]]], refuses: bool) -> str | None:
-    """Return on which rows a runtime answers otherwise than the model, or None.
+def run_each(run: Callable, rows: list[dict]) -> list[Answer]:
+    """Return what a runtime answers, for each row. `run` is what the runtimes' load() returns."""
+    try:
+        predictions, shares, scores = run(rows)
+    except ValueError:
+        return [Answer(None, None)] if len(rows) == 1 else [answer for row in rows for answer in run_each(run, [row])]
+    numbers = shares if scores is None else [[score] for score in scores]
+    return [
+        Answer(prediction if isinstance(prediction, list) else [prediction], numbers[i] if numbers else None)
+        for i, prediction in enumerate(predictions)
+    ]
 
-    `run` is what the runtimes' load() returns. If it `refuses` rows as the model does, only the others are compared.
-    """
+
+def difference(run: Callable, metadata: dict, asked: list[tuple[Probe, list[Answer]]]) -> str | None:
+    """Return on which rows a runtime answers otherwise than the model, or None. Both may have no answer."""
     known = [answer.predictions for answer in asked[0][1] if answer.predictions is not None]
     is_number = not metadata["classes"] and metadata["predicts"] == "number"
-    spread = np.std(np.array(known, float), axis=0) if is_number else 0
+    spread = np.std(np.array(known, float), axis=0) if is_number else np.zeros(1)
+
+    def differs(got: Answer, want: Answer) -> bool:
+        if got.predictions is None or want.predictions is None:
+            return (got.predictions is None) != (want.predictions is None)
+        if got.numbers and np.abs(np.subtract(got.numbers, want.numbers)).max() > PROBABILITY:  # type: ignore[arg-type]
+            return True
+        if is_number:
+            bound = NUMBER * spread + 1e-5 * np.abs(want.predictions)
+            return not np.all(np.abs(np.subtract(got.predictions, want.predictions)) <= bound)
+        return [(type(one), one) for one in got.predictions] != [(type(one), one) for one in want.predictions]
+
     for probe, answers in asked:
-        pairs = [(row, answer) for row, answer in zip(probe.rows, answers, strict=True)]
-        if refuses:
-            pairs = [pair for pair in pairs if pair[1].predictions is not None]
-        if not pairs:
-            continue
-        try:
-            predictions, shares, _ = run([row for row, _ in pairs])
-        except ValueError:
-            predictions, shares = [], None
-        wrong = len(pairs) - len(predictions)
-        for i, prediction in enumerate(predictions):
-            want = pairs[i][1]
-            got = prediction if metadata["targets"] else [prediction]
-            if want.predictions is None:
-                wrong += 1
-            elif is_number:
-                bound = NUMBER * spread + 1e-5 * np.abs(want.predictions)
-                wrong += not np.all(np.abs(np.subtract(got, want.predictions)) <= bound)
-            else:
-                wrong += [(type(one), one) for one in got] != [(type(one), one) for one in want.predictions]
-            if shares is not None and want.shares is not None:
-                wrong += bool(np.abs(np.subtract(shares[i], want.shares)).max() > PROBABILITY)
+        wrong = sum(map(differs, run_each(run, probe.rows), answers))
         if wrong:
-            return f"{wrong} of {len(pairs)} {probe.what}"
+            return f"{wrong} of {len(answers)} {probe.what}"
     return None

@@ -8,7 +8,6 @@ import hashlib
 import json
 import numpy as np
 import pickle
-import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -59,10 +58,9 @@ def load(path: Path) -> tuple[dict[str, Any], Callable]:
             for numbers in (found, shares, scores):
                 if numbers is not None and numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
                     raise FloatingPointError("an answer is not a finite number")
-        except Exception:  # a model may raise whatever it likes
+        except Exception as error:  # a model may raise whatever it likes
             if len(rows) == 1:
-                traceback.print_exc()
-                raise BadRow(0) from None
+                raise BadRow(0) from error
             return one_by_one(rows)
         predictions = found.reshape(len(rows), -1).tolist()
         if not metadata["targets"]:
@@ -79,7 +77,7 @@ def load(path: Path) -> tuple[dict[str, Any], Callable]:
             try:
                 parts.append(answers(half))
             except BadRow as error:
-                raise BadRow(start + error.row) from None
+                raise BadRow(start + error.row) from error.__cause__
         one, other = parts
         return tuple(None if a is None else a + b for a, b in zip(one, other, strict=True))  # type: ignore
 
