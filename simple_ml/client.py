@@ -75,7 +75,9 @@ def types(url: str) -> dict[str, list[str]]:
                 time.sleep(0.5)
     with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # it is another service
         columns = answer.json()["components"]["schemas"]["Row"]["properties"]
-        return {name: [kind.get("type", "") for kind in column.get("anyOf", [column])] for name, column in columns.items()}
+        return {
+            name: [kind.get("type", "") for kind in column.get("anyOf", [column])] for name, column in columns.items()
+        }
     return {}
 
 
@@ -89,7 +91,9 @@ def read(path: str) -> list[dict[str, str]]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not in UTF-8. In Excel, save it as 'CSV UTF-8'.") from error
     marks = {mark: text.partition("\n")[0].count(mark) for mark in ",;\t"}
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=max(marks, key=marks.__getitem__), skipinitialspace=True)
+    lines = csv.reader(
+        io.StringIO(text, newline=""), delimiter=max(marks, key=marks.__getitem__), skipinitialspace=True
+    )
     names = next(lines, [])
     for cells in filter(None, lines):
         if len(cells) != len(names):

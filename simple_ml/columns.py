@@ -40,7 +40,9 @@ def as_table(X: Any, model: Any) -> tuple[pd.DataFrame, str]:
     if array.ndim == 1 and array.dtype.kind in "OUT":
         return pd.DataFrame({"text": array.tolist()}), "texts"
     if array.ndim != 2:
-        raise Refusal("X is not a table, so give a DataFrame, with a row for each example and a column for each feature")
+        raise Refusal(
+            "X is not a table, so give a DataFrame, with a row for each example and a column for each feature"
+        )
     names = getattr(model, "feature_names_in_", [f"f{i}" for i in range(1, array.shape[1] + 1)])
     return pd.DataFrame(array, columns=list(names)), "array"
 
@@ -92,21 +94,10 @@ def to_rows(table: pd.DataFrame) -> list[dict]:
     return [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
 
 
-def describe(model: Any, table: pd.DataFrame, columns: Columns) -> list[dict]:
+def describe(model: Any, table: pd.DataFrame, columns: Columns) -> list[dict[str, Any]]:
     """Return the name and type of each feature, whether it may be null, its categories if it may have no other value,
-    and an example."""
+    and an example. Raises Refusal if the model answers no row."""
     base = base_row(model, table, columns)
-    features = []
-    for position, column in enumerate(columns.columns):
-        known = {to_cell(value) for value in table.iloc[:, position].dropna().unique().tolist()}
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            known = set(map(to_cell, column.dtype.categories))
-        values = sorted(known) or [0]
-        example = base[column.name]
-        if example is None or column.type in ("number", "integer"):
-            example = values[len(values) // 2]
-        features.append({"name": column.name, "type": column.type, "nullable": False, "categories": None})
-        features[-1] |= {"values": values, "example": example}
 
     def answers(changes: dict[str, Any]) -> bool:
         with contextlib.suppress(Exception):  # a model may raise whatever it likes
@@ -114,30 +105,38 @@ def describe(model: Any, table: pd.DataFrame, columns: Columns) -> list[dict]:
             return True
         return False
 
-    names = [feature["name"] for feature in features]
-    for name in accepted(names, lambda some: answers(dict.fromkeys(some, None))):
-        features[names.index(name)]["nullable"] = True
-    others = {feature["name"]: unseen(feature) for feature in features}
-    asked = [name for name, values in others.items() if values]
-    for number in range(2):
-        some = [name for name in asked if len(others[name]) > number]
-        asked = [
-            name
-            for name in asked
-            if name not in accepted(some, lambda some, number=number: answers({name: others[name][number] for name in some}))
-        ]
-    for feature in features:
-        values = feature.pop("values")
-        if feature["name"] in asked:  # "Found unknown categories": the service must refuse what the model refuses
-            feature["categories"] = values
-            feature["example"] = feature["example"] if feature["example"] in values else values[0]
-        elif feature["type"] == "text" and len(values) > 100:
-            feature["example"] = "some text" if answers({feature["name"]: "some text"}) else feature["example"]
-        if feature["type"] == "date" and feature["example"]:
-            feature["example"] = feature["example"][:10]
+    names = [column.name for column in columns.columns]
+    known = {column.name: known_values(table.iloc[:, i], column) for i, column in enumerate(columns.columns)}
+    nullable = accepted(names, lambda some: answers(dict.fromkeys(some)))
+    others = {column.name: unseen(column.type, known[column.name]) for column in columns.columns}
+    fixed = {name for name in names if others[name]}  # columns that may have known values only
+    for turn in range(2):
+        asked = {name: others[name][turn] for name in sorted(fixed) if len(others[name]) > turn}
+
+        def answers_asked(some: list[str], asked: dict[str, Any] = asked) -> bool:
+            return answers({name: asked[name] for name in some})
+
+        fixed -= set(accepted(list(asked), answers_asked))
+    features: list[dict[str, Any]] = []
+    for column in columns.columns:
+        name, kind, values, example = column.name, column.type, known[column.name], base[column.name]
+        if example is None or kind in ("number", "integer"):
+            example = values[len(values) // 2]
+        if kind == "text" and name not in fixed and len(values) > 100 and answers({name: "some text"}):
+            example = "some text"
+        features.append({"name": name, "type": kind, "nullable": name in nullable, "categories": None})
+        features[-1] |= {"example": example[:10] if kind == "date" else example}
+        if name in fixed:  # "Found unknown categories": the service must refuse what the model refuses
+            features[-1]["categories"] = values
     if not answers({feature["name"]: feature["example"] for feature in features}):
         features = [feature | {"example": base[feature["name"]]} for feature in features]
     return features
+
+
+def known_values(series: pd.Series, column: Column) -> list:
+    """Return the values of a column in order, as JSON has them."""
+    categories = column.dtype.categories if isinstance(column.dtype, pd.CategoricalDtype) else series.dropna().unique()
+    return sorted({to_cell(value) for value in categories.tolist()}) or [0]
 
 
 def base_row(model: Any, table: pd.DataFrame, columns: Columns) -> dict[str, Any]:
@@ -164,14 +163,11 @@ def accepted(names: list[str], answers: Callable[[list[str]], bool]) -> list[str
     return accepted(names[:middle], answers) + accepted(names[middle:], answers)
 
 
-def unseen(feature: dict) -> list:
+def unseen(kind: str, known: list) -> list:
     """Return values that were not in the training data, but are of the same type; none if there are no others."""
-    values, kind = feature["values"], feature["type"]
     if kind == "text":  # the second is for a model that reads a number in the text, such as "12 kg"
-        other = re.sub(r"[0-9]", lambda digit: str((int(digit[0]) + 1) % 10), str(values[0]))
-        return [UNSEEN, other] if other not in values else [UNSEEN]
+        other = re.sub(r"[0-9]", lambda digit: str((int(digit[0]) + 1) % 10), str(known[0]))
+        return [UNSEEN] if other in known else [UNSEEN, other]
     if kind == "boolean":
-        return [not values[0]] if len(values) == 1 else []
-    if kind in ("number", "integer"):
-        return [values[-1] + 1]
-    return []
+        return [not known[0]] if len(known) == 1 else []
+    return [known[-1] + 1] if kind in ("number", "integer") else []

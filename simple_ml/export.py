@@ -78,7 +78,7 @@ def export(
     print(f"{file.name} ({len(content) / 1000:,.1f} kB): {report}.")
 
 
-def choose(model, X, path, targets, title, description, about, score) -> tuple[Path, bytes, str]:  # type: ignore
+def choose(model, X, path, targets, title, description, about, score) -> tuple[Path, bytes, str]:
     """Return the file to write, its content, and the sentence that says why it is this one. Raises Refusal."""
     check(model)
     model = copy_for_one_thread(model)
@@ -109,14 +109,18 @@ def choose(model, X, path, targets, title, description, about, score) -> tuple[P
 
 def check(model: Any) -> None:
     if type(model).__module__.startswith("xgboost.") and type(model).__name__ == "Booster":
-        raise Refusal("a Booster of xgboost has not scikit-learn's API, so fit an XGBClassifier or XGBRegressor instead")
+        raise Refusal(
+            "a Booster of xgboost has not scikit-learn's API, so fit an XGBClassifier or XGBRegressor instead"
+        )
     if not hasattr(model, "predict"):
         raise Refusal(f"{type(model).__name__} has no predict()")
 
 
 def copy_for_one_thread(model: Any) -> Any:
     """Return a copy of the model that computes in one thread: the service runs several workers."""
-    model = cloudpickle.loads(dumps(getattr(model, "best_estimator_", model)))  # what a search has found, not the search
+    model = cloudpickle.loads(
+        dumps(getattr(model, "best_estimator_", model))
+    )  # what a search has found, not the search
     for step in onnx_model.estimators(model):
         for name in THREADS:
             if isinstance(getattr(step, name, None), int):
@@ -158,7 +162,9 @@ def what_it_predicts(model: Any, X: Any, table: pd.DataFrame, columns: Any, name
     classes = getattr(model, "classes_", None) if count == 1 else None
     classes = [] if classes is None else np.asarray(classes).tolist()
     kinds = {"f": "number", "i": "integer", "u": "integer", "b": "boolean"}
-    predicts = kinds.get(found.dtype.kind) or ("text" if all(isinstance(v, str) for v in found.ravel().tolist()) else None)
+    predicts = kinds.get(found.dtype.kind) or (
+        "text" if all(isinstance(v, str) for v in found.ravel().tolist()) else None
+    )
     bad = next((value for value in classes if not isinstance(value, str | int | float | bool)), None)
     if bad is not None or (predicts is None and not classes):
         value = found.ravel().tolist()[0] if bad is None else bad
@@ -194,7 +200,7 @@ def origin(model: Any, rows: int, score: float | None) -> dict[str, Any]:
     return {"date": day, "rows": rows, "score": score, "python": sys.version.split()[0]} | {"packages": versions}
 
 
-def as_onnx(model, features, metadata, table, asked) -> tuple[bytes, str]:  # type: ignore
+def as_onnx(model, features, metadata, table, asked) -> tuple[bytes, str]:
     """Return the file, and what it costs. Raises Refusal if ONNX does not give the model's own answers."""
     if reason := onnx_model.fault(model, features):
         raise Refusal(reason)
@@ -213,12 +219,15 @@ def as_onnx(model, features, metadata, table, asked) -> tuple[bytes, str]:  # ty
                 wrong = "all rows, because it cannot run the converted model"
             if not wrong:
                 count = sum(len(probe.rows) for probe, _ in asked)
-                return content, f"ONNX gives the model's own answers to {count} rows, known and new; {cost(run, asked, LIGHT)}"
+                return (
+                    content,
+                    f"ONNX gives the model's own answers to {count} rows, known and new; {cost(run, asked, LIGHT)}",
+                )
         first = first or wrong
     raise Refusal(f"ONNX answers otherwise to {first}")
 
 
-def as_pickle(model, columns, metadata, asked) -> tuple[bytes, str]:  # type: ignore
+def as_pickle(model, columns, metadata, asked) -> tuple[bytes, str]:
     pickle = dumps((model, columns))
     first = json.dumps(metadata | {"sha256": hashlib.sha256(pickle).hexdigest()})
     content = first.encode() + b"\n" + pickle
@@ -233,7 +242,9 @@ def as_pickle(model, columns, metadata, asked) -> tuple[bytes, str]:  # type: ig
 
 def cost(run: Any, asked: list, packages: tuple[str, ...] | None) -> str:
     """Return what this way to serve costs, measured here: the size of the packages, and the time for a row."""
-    row = [next(row for row, answer in zip(asked[0][0].rows, asked[0][1], strict=True) if answer.predictions is not None)]
+    row = [
+        next(row for row, answer in zip(asked[0][0].rows, asked[0][1], strict=True) if answer.predictions is not None)
+    ]
     times = []
     for _ in range(7):
         start = time.perf_counter()
@@ -244,7 +255,7 @@ def cost(run: Any, asked: list, packages: tuple[str, ...] | None) -> str:
 
 @functools.cache
 def megabytes(names: tuple[str, ...] | None) -> float:
-    """Return the size of installed packages and of all that they need; of everything installed if there are no names."""
+    """Return the size of installed packages and of all that they need; of all installed ones without names."""
     found = {}
     left = list(names or []) or [each.metadata["Name"] for each in importlib.metadata.distributions()]
     while left:
@@ -265,7 +276,9 @@ def check_own(file: Path) -> None:
             run_pickle.read(file)
         except ValueError as error:
             if "damaged" not in str(error):
-                raise Refusal(f"{file.name} is there already and is not one of ours, so give it another name") from error
+                raise Refusal(
+                    f"{file.name} is there already and is not one of ours, so give it another name"
+                ) from error
 
 
 def load(path: Path) -> Any:
@@ -287,8 +300,8 @@ def load(path: Path) -> Any:
         if hasattr(each.message, "original_sklearn_version"):
             old, new = each.message.original_sklearn_version, importlib.metadata.version("scikit-learn")
             print(
-                f"Warning: scikit-learn {old} has saved {path.name}, and this is {new}. Compare some predictions, or put "
-                f"scikit-learn=={old} into requirements-train.in.",
+                f"Warning: scikit-learn {old} has saved {path.name}, and this is {new}. Compare some predictions, or "
+                f"put scikit-learn=={old} into requirements-train.in.",
                 file=sys.stderr,
             )
             break
@@ -322,7 +335,9 @@ def rows_of(data: Path, model: Any) -> Any:
         with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
             model.predict(X[:3])
             return X
-    raise Refusal(f"its predict() fails on the rows of {data.name}, which must have the columns that it was fitted with")
+    raise Refusal(
+        f"its predict() fails on the rows of {data.name}, which must have the columns that it was fitted with"
+    )
 
 
 def main() -> None:

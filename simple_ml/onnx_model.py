@@ -28,20 +28,69 @@ OPSETS = {"": 18, "ai.onnx.ml": 3}  # all converters know these versions of ONNX
 EXACT = 2**24  # up to here a float32 holds every whole number
 
 # scikit-learn converts its input to float32 just before these, and compares it with borders in float64
-TREES = """DecisionTreeClassifier DecisionTreeRegressor ExtraTreeClassifier ExtraTreeRegressor RandomForestClassifier
-RandomForestRegressor ExtraTreesClassifier ExtraTreesRegressor GradientBoostingClassifier GradientBoostingRegressor
-AdaBoostClassifier AdaBoostRegressor IsolationForest XGBClassifier XGBRegressor XGBRFClassifier XGBRFRegressor""".split()
+TREES = [
+    "DecisionTreeClassifier",
+    "DecisionTreeRegressor",
+    "ExtraTreeClassifier",
+    "ExtraTreeRegressor",
+    "RandomForestClassifier",
+    "RandomForestRegressor",
+    "ExtraTreesClassifier",
+    "ExtraTreesRegressor",
+    "GradientBoostingClassifier",
+    "GradientBoostingRegressor",
+    "AdaBoostClassifier",
+    "AdaBoostRegressor",
+    "IsolationForest",
+    "XGBClassifier",
+    "XGBRegressor",
+    "XGBRFClassifier",
+    "XGBRFRegressor",
+]
 # these compare in float64
-DOUBLE = """KBinsDiscretizer KNeighborsClassifier KNeighborsRegressor RadiusNeighborsClassifier
-RadiusNeighborsRegressor LocalOutlierFactor Binarizer""".split()
+DOUBLE = [
+    "KBinsDiscretizer",
+    "KNeighborsClassifier",
+    "KNeighborsRegressor",
+    "RadiusNeighborsClassifier",
+    "RadiusNeighborsRegressor",
+    "LocalOutlierFactor",
+    "Binarizer",
+]
 # these pass numbers on as they are, so that trees get in ONNX what they got in training
-EXACT_STEPS = """Pipeline ColumnTransformer FeatureUnion OneHotEncoder OrdinalEncoder SimpleImputer SelectKBest
-SelectPercentile SelectFromModel VarianceThreshold CountVectorizer VotingClassifier VotingRegressor StackingClassifier
-StackingRegressor CalibratedClassifierCV LabelEncoder""".split()
+EXACT_STEPS = [
+    "Pipeline",
+    "ColumnTransformer",
+    "FeatureUnion",
+    "OneHotEncoder",
+    "OrdinalEncoder",
+    "SimpleImputer",
+    "SelectKBest",
+    "SelectPercentile",
+    "SelectFromModel",
+    "VarianceThreshold",
+    "CountVectorizer",
+    "VotingClassifier",
+    "VotingRegressor",
+    "StackingClassifier",
+    "StackingRegressor",
+    "CalibratedClassifierCV",
+    "LabelEncoder",
+]
 # these predict the class with the highest probability, and the first of equal ones
-VOTERS = """DecisionTreeClassifier ExtraTreeClassifier RandomForestClassifier ExtraTreesClassifier VotingClassifier
-KNeighborsClassifier GradientBoostingClassifier HistGradientBoostingClassifier XGBClassifier LGBMClassifier
-BaggingClassifier""".split()
+VOTERS = [
+    "DecisionTreeClassifier",
+    "ExtraTreeClassifier",
+    "RandomForestClassifier",
+    "ExtraTreesClassifier",
+    "VotingClassifier",
+    "KNeighborsClassifier",
+    "GradientBoostingClassifier",
+    "HistGradientBoostingClassifier",
+    "XGBClassifier",
+    "LGBMClassifier",
+    "BaggingClassifier",
+]
 
 
 def kind(step: Any) -> str:
@@ -83,7 +132,9 @@ def fault(model: Any, features: list[dict]) -> str | None:
             return "ONNX takes longer for its step IsolationForest"  # skl2onnx writes each tree as nodes of its own
         if name.startswith(("HistGradientBoosting", "LGBM")):  # and the categorical features of the first are lost
             return f"ONNX has the borders of {name} in float32 only, and the model compares in float64"
-        if isinstance(step, OneHotEncoder) and any(values.dtype.kind == "f" for values in vars(step).get("categories_", [])):
+        if isinstance(step, OneHotEncoder) and any(
+            values.dtype.kind == "f" for values in vars(step).get("categories_", [])
+        ):
             return "ONNX takes 1.5 for the category 1 of a OneHotEncoder"
     return None
 
@@ -200,7 +251,9 @@ def without_target(model: Any) -> tuple[Any, Any]:
     if last.inverse_func not in UFUNCS:
         raise Refusal("the function of its TransformedTargetRegressor is Python code")
     inner = last.regressor_
-    return (Pipeline([*model.steps[:-1], ("model", inner)]) if isinstance(model, Pipeline) else inner), last.inverse_func
+    return (
+        Pipeline([*model.steps[:-1], ("model", inner)]) if isinstance(model, Pipeline) else inner
+    ), last.inverse_func
 
 
 def cast_before_trees(thing: Any) -> Any:

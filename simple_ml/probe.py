@@ -68,7 +68,7 @@ def numeric(features: list[dict], table: pd.DataFrame) -> list[tuple[dict, np.nd
 
 
 def fitting(value: float, feature: dict) -> float | int:
-    return int(round(value)) if feature["type"] == "integer" else float(value)
+    return round(float(value)) if feature["type"] == "integer" else float(value)
 
 
 def changed(rows: list[dict], random: np.random.Generator, **changes: Any) -> dict:
@@ -90,13 +90,14 @@ def moved(rows: list[dict], table: pd.DataFrame, features: list[dict], random: n
 
 def between(rows: list[dict], table: pd.DataFrame, features: list[dict], random: np.random.Generator) -> list[dict]:
     """Return rows with numbers in the middle of two known ones: there trees split."""
-    columns, made = numeric(features, table), []
+    columns: list[tuple[dict, np.ndarray]] = numeric(features, table)
+    made: list[dict] = []
     for _ in range(2 * MOVED if columns else 0):
         row = changed(rows, random)
         for feature, values in columns:
             if len(values) > 1 and random.random() < 0.5:
-                first = random.integers(len(values) - 1)
-                other = min(first + random.integers(1, 6), len(values) - 1)
+                first = int(random.integers(len(values) - 1))
+                other = min(first + int(random.integers(1, 6)), len(values) - 1)
                 row[feature["name"]] = fitting((values[first] + values[other]) / 2, feature)
         made.append(row)
     return made
@@ -109,7 +110,9 @@ def ends(rows: list[dict], table: pd.DataFrame, features: list[dict], random: np
         for value in (low, high, low - beyond, high + beyond, 0, -1, 16_777_217):
             made.append(changed(rows, random, **{feature["name"]: fitting(value, feature)}))
     for sign in (-1, 1):
-        far = {feature["name"]: fitting(values.mean() + sign * 4 * values.std(), feature) for feature, values in columns}
+        far = {
+            feature["name"]: fitting(values.mean() + sign * 4 * values.std(), feature) for feature, values in columns
+        }
         made += [changed(rows, random, **far)] if far else []
     return made
 
@@ -125,7 +128,7 @@ def missing(rows: list[dict], features: list[dict], random: np.random.Generator)
 
 
 def new_texts(rows: list[dict], table: pd.DataFrame, features: list[dict], random: np.random.Generator) -> list[dict]:
-    made = []
+    made: list[dict] = []
     for position, feature in enumerate(features):
         if feature["type"] == "text" and not feature["categories"] and len(made) < 4 * MOVED:
             known = table.iloc[:, position].dropna().astype(str).unique()[:FEW]

@@ -67,7 +67,11 @@ def load(path: Path) -> tuple[dict[str, Any], Callable]:
             predictions = [values[0] for values in predictions]
         if classes:
             predictions = [class_of[value] for value in predictions]
-        return predictions, None if shares is None else shares.round(6).tolist(), None if scores is None else scores.tolist()
+        return (
+            predictions,
+            None if shares is None else shares.round(6).tolist(),
+            None if scores is None else scores.tolist(),
+        )
 
     def one_by_one(rows: list[dict]) -> tuple[list, list | None, list | None]:
         """Halve the rows until the one is found for which the model fails."""

@@ -29,7 +29,7 @@ def check_not_boolean(value: Any) -> Any:
 
 
 def check_date(value: Any) -> str:
-    """Refuse a text that does not start with a date as in RFC 3339. Digits alone, such as 20240131, may mean anything."""
+    """Refuse a text that does not start with a date as in RFC 3339. Digits alone, as in 20240131, are a number."""
     try:
         if re.match(r"\d{4}-\d\d-\d\d", value, re.ASCII):
             return str(datetime.fromisoformat(value) and value)
@@ -41,8 +41,8 @@ def check_date(value: Any) -> str:
 Number = Annotated[float, Field(ge=float(-LARGEST), le=float(LARGEST), allow_inf_nan=False)]
 integer_schema = {"type": "integer", "minimum": -LARGEST, "maximum": LARGEST}
 Integer = Annotated[Number, BeforeValidator(check_whole), Field(json_schema_extra=integer_schema)]
-TYPES = {"number": Number, "integer": Integer, "boolean": bool, "text": str}
-OUTPUTS = {"number": float, "integer": int, "boolean": bool, "text": str}
+TYPES: dict[str, Any] = {"number": Number, "integer": Integer, "boolean": bool, "text": str}
+OUTPUTS: dict[str, Any] = {"number": float, "integer": int, "boolean": bool, "text": str}
 for name in ("date", "date-time"):
     TYPES[name] = Annotated[str, BeforeValidator(check_date), Field(json_schema_extra={"format": name})]
 
@@ -99,7 +99,7 @@ def mistakes(error: ValidationError) -> list[dict[str, str]]:
     return [{"pointer": pointer(each["loc"]), "detail": each["msg"]} for each in details[:MAX_MISTAKES]]
 
 
-def bad_row(error: ValueError, text: bytes) -> dict[str, list]:
+def bad_row(error: ValueError, text: bytearray) -> dict[str, list]:
     """Return which row of a request the model has no answer for, as mistakes(), if the error says it."""
     row: int | None = getattr(error, "row", None)
     if row is None:

@@ -66,7 +66,7 @@ def to_dates(texts: list[str | None], dtype: Any) -> pd.Series:
     zone = getattr(dtype, "tz", None)
     times = [None if text is None else datetime.fromisoformat(text) for text in texts]
     times = [time.astimezone(zone or UTC).replace(tzinfo=None) if time and time.tzinfo else time for time in times]
-    if dtype == object:  # of datetime.date
+    if dtype.kind == "O":  # of datetime.date
         return pd.Series([time and time.date() for time in times], dtype=object)
     series = pd.Series(times, dtype=f"datetime64[{np.datetime_data(dtype)[0] if zone is None else dtype.unit}]")
     return series.dt.tz_localize(zone) if zone else series

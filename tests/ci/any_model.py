@@ -66,7 +66,22 @@ PLAIN = PEOPLE[["city", "age", "income", "member"]]
 GAPS = PLAIN.assign(city=PLAIN.city.mask(PLAIN.age % 7 == 0), income=PLAIN.income.mask(PLAIN.age % 5 == 0))
 NUMBERS = PEOPLE[["age", "income"]]
 SPENT = PEOPLE.age * 10 + PEOPLE.income / 100 + rng.normal(0, 40, N)
-WORDS = ["schön", "gut", "good", "bad", "awful", "Film", "movie", "a", "don't", "ok!", "ΚΑΛΌΣ", "İZMİR", "42", "(great)"]
+WORDS = [
+    "schön",
+    "gut",
+    "good",
+    "bad",
+    "awful",
+    "Film",
+    "movie",
+    "a",
+    "don't",
+    "ok!",
+    "ΚΑΛΌΣ",
+    "İZMİR",
+    "42",
+    "(great)",
+]
 TEXTS = pd.Series([" ".join(rng.choice(WORDS, rng.integers(1, 9))) for _ in range(300)], name="review")
 LIKED = pd.Series(np.where(TEXTS.str.contains("good|great"), "pos", "neg"))
 REVIEWS = TEXTS.to_frame()
@@ -119,16 +134,36 @@ MODELS: dict[str, tuple[Any, Any, Any, str]] = {
     "linear": (scaled(LogisticRegression()), FLOWERS, SPECIES, "onnx"),
     "mixed columns": (mixed(LogisticRegression()), PLAIN, BUYS, "onnx"),
     "nulls imputed": (mixed(LogisticRegression(), "ignore"), GAPS, BUYS, "onnx"),
-    "constant imputed": (make_pipeline(SimpleImputer(strategy="constant", fill_value=0), Ridge()), HOLES, iris.target, "onnx"),
+    "constant imputed": (
+        make_pipeline(SimpleImputer(strategy="constant", fill_value=0), Ridge()),
+        HOLES,
+        iris.target,
+        "onnx",
+    ),
     "forest, nulls seen": (RandomForestClassifier(30, random_state=0), HOLES, SPECIES, "onnx"),
     "forest, one null seen": (RandomForestClassifier(30, random_state=0), ONE_HOLE, SPECIES, "onnx"),
     "forest, even votes": (RandomForestClassifier(20, random_state=0), NUMBERS, BUYS, "onnx"),
     "scaled, then trees": (scaled(RandomForestClassifier(30, random_state=0)), NUMBERS, BUYS, "onnx"),
     "scaled, then a tree": (scaled(DecisionTreeRegressor(random_state=0)), NUMBERS, SPENT, "onnx"),
-    "mixed, then trees": (mixed(RandomForestRegressor(20, random_state=0)), GAPS.assign(city=PLAIN.city), SPENT, "onnx"),
+    "mixed, then trees": (
+        mixed(RandomForestRegressor(20, random_state=0)),
+        GAPS.assign(city=PLAIN.city),
+        SPENT,
+        "onnx",
+    ),
     "gradient boosting": (GradientBoostingClassifier(n_estimators=20, random_state=0), FLOWERS, SPECIES, "onnx"),
-    "vote": (VotingClassifier([("a", LogisticRegression(max_iter=500)), ("b", RandomForestClassifier(9))], voting="soft"), FLOWERS, SPECIES, "onnx"),
-    "search": (GridSearchCV(scaled(LogisticRegression()), {"logisticregression__C": [0.1, 1]}), FLOWERS, SPECIES, "onnx"),
+    "vote": (
+        VotingClassifier([("a", LogisticRegression(max_iter=500)), ("b", RandomForestClassifier(9))], voting="soft"),
+        FLOWERS,
+        SPECIES,
+        "onnx",
+    ),
+    "search": (
+        GridSearchCV(scaled(LogisticRegression()), {"logisticregression__C": [0.1, 1]}),
+        FLOWERS,
+        SPECIES,
+        "onnx",
+    ),
     "neighbours": (KNeighborsClassifier(4), FLOWERS, SPECIES, "onnx"),
     "SVC": (scaled(SVC()), FLOWERS, SPECIES, "onnx"),
     "clusters": (KMeans(3, n_init=1, random_state=0), FLOWERS, None, "onnx"),
@@ -136,19 +171,44 @@ MODELS: dict[str, tuple[Any, Any, Any, str]] = {
     "two classes": (MultiOutputClassifier(LogisticRegression()), FLOWERS, np.c_[iris.target, iris.target == 1], "onnx"),
     "y of one column": (LinearRegression(), NUMBERS, SPENT.to_frame("spent"), "onnx"),
     "function of NumPy": (make_pipeline(FunctionTransformer(np.log1p), LinearRegression()), NUMBERS, SPENT, "onnx"),
-    "logarithm of the target": (TransformedTargetRegressor(LinearRegression(), func=np.log1p, inverse_func=np.expm1), NUMBERS, SPENT, "onnx"),
+    "logarithm of the target": (
+        TransformedTargetRegressor(LinearRegression(), func=np.log1p, inverse_func=np.expm1),
+        NUMBERS,
+        SPENT,
+        "onnx",
+    ),
     "array": (LogisticRegression(max_iter=500), FLOWERS.to_numpy(), SPECIES, "onnx"),
-    "names are numbers": (LogisticRegression(max_iter=500), FLOWERS.set_axis(range(4), axis="columns"), SPECIES, "onnx"),
+    "names are numbers": (
+        LogisticRegression(max_iter=500),
+        FLOWERS.set_axis(range(4), axis="columns"),
+        SPECIES,
+        "onnx",
+    ),
     "series of texts": (make_pipeline(CountVectorizer(), MultinomialNB()), TEXTS, LIKED, "onnx"),
     "words, capitals": (words(TfidfVectorizer()), REVIEWS, LIKED, "onnx"),
-    "classes are numbers": (LogisticRegression(max_iter=500), FLOWERS, (iris.target * 1.5)[FLOWERS.index].astype(str).astype("category"), "onnx"),
+    "classes are numbers": (
+        LogisticRegression(max_iter=500),
+        FLOWERS,
+        (iris.target * 1.5)[FLOWERS.index].astype(str).astype("category"),
+        "onnx",
+    ),
     "nullable dtypes": (mixed(LogisticRegression()), PLAIN.convert_dtypes(), BUYS, "onnx"),
     # what ONNX has not, or has otherwise
     "no converter": (make_pipeline(SplineTransformer(), LogisticRegression(max_iter=500)), FLOWERS, SPECIES, "pkl"),
     "own class": (make_pipeline(Ratio(), LinearRegression()), NUMBERS, SPENT, "pkl"),
     "own class, strict": (make_pipeline(Strict(), LogisticRegression()), PLAIN[["city"]], BUYS, "pkl"),
-    "lambda": (make_pipeline(FunctionTransformer(lambda X: X * 2), LogisticRegression(max_iter=500)), FLOWERS, SPECIES, "pkl"),
-    "dates": (make_pipeline(FunctionTransformer(dates), LinearRegression()), PEOPLE[["since", "seen", "age"]], SPENT, "pkl"),
+    "lambda": (
+        make_pipeline(FunctionTransformer(lambda X: X * 2), LogisticRegression(max_iter=500)),
+        FLOWERS,
+        SPECIES,
+        "pkl",
+    ),
+    "dates": (
+        make_pipeline(FunctionTransformer(dates), LinearRegression()),
+        PEOPLE[["since", "seen", "age"]],
+        SPENT,
+        "pkl",
+    ),
     "dictionaries": (make_pipeline(DictVectorizer(), LinearRegression()), PLAIN.to_dict("records"), SPENT, "pkl"),
     "hist gradient boosting": (HistGradientBoostingClassifier(max_iter=9, random_state=0), HOLES, SPECIES, "pkl"),
     "categories": (
@@ -159,20 +219,37 @@ MODELS: dict[str, tuple[Any, Any, Any, str]] = {
     ),
     "outliers": (IsolationForest(n_estimators=9, random_state=0), FLOWERS, None, "pkl"),
     "outliers, SVM": (scaled(OneClassSVM()), FLOWERS, None, "pkl"),  # ONNX has another score
-    "isotonic": (CalibratedClassifierCV(AdaBoostClassifier(n_estimators=9), method="isotonic", cv=2), FLOWERS, SPECIES, "pkl"),
+    "isotonic": (
+        CalibratedClassifierCV(AdaBoostClassifier(n_estimators=9), method="isotonic", cv=2),
+        FLOWERS,
+        SPECIES,
+        "pkl",
+    ),
     "threshold": (TunedThresholdClassifierCV(LogisticRegression(), scoring="f1"), NUMBERS, BUYS == "yes", "pkl"),
     "sublinear": (words(TfidfVectorizer(sublinear_tf=True)), REVIEWS, LIKED, "pkl"),
     "characters": (words(TfidfVectorizer(analyzer="char")), REVIEWS, LIKED, "pkl"),
-    "pairs across stop words": (words(TfidfVectorizer(stop_words="english", ngram_range=(1, 2))), REVIEWS, LIKED, "pkl"),
+    "pairs across stop words": (
+        words(TfidfVectorizer(stop_words="english", ngram_range=(1, 2))),
+        REVIEWS,
+        LIKED,
+        "pkl",
+    ),
     "own pattern": (words(CountVectorizer(token_pattern=r"\w+")), REVIEWS, LIKED, "pkl"),
-    "numbers as categories": (make_pipeline(OneHotEncoder(handle_unknown="ignore"), Ridge()), GAPS[["income"]] // 20000, SPENT, "pkl"),
+    "numbers as categories": (
+        make_pipeline(OneHotEncoder(handle_unknown="ignore"), Ridge()),
+        GAPS[["income"]] // 20000,
+        SPENT,
+        "pkl",
+    ),
     "ordinal categories": (
-        make_pipeline(make_column_transformer((OrdinalEncoder(), ["city"])), HistGradientBoostingClassifier(max_iter=9)),
+        make_pipeline(
+            make_column_transformer((OrdinalEncoder(), ["city"])), HistGradientBoostingClassifier(max_iter=9)
+        ),
         PLAIN,
         BUYS,
         "pkl",
     ),
-}  # fmt: skip
+}
 
 
 def parts(X: Any, y: Any) -> tuple[Any, Any, Any]:
@@ -197,7 +274,11 @@ def main(folder: Path) -> None:
         place.mkdir()
         with contextlib.redirect_stdout(said):
             export(model, known, place / "model.onnx")
-        asked = {"said": said.getvalue(), "rows": to_rows(as_table(other, model)[0]), "labels": plain(model.predict(other))}
+        asked = {
+            "said": said.getvalue(),
+            "rows": to_rows(as_table(other, model)[0]),
+            "labels": plain(model.predict(other)),
+        }
         if isinstance(X, pd.DataFrame) and not isinstance(X.columns[0], str):
             asked["rows"] = [{str(key): value for key, value in row.items()} for row in asked["rows"]]
         with contextlib.suppress(Exception):

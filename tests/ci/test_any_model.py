@@ -82,7 +82,9 @@ def test_answers(name, answers):
     got = [answer["prediction"] for answer in many]
     want = np.array(seen["labels"]).reshape(np.shape(got)).tolist()  # y of one column gives one number
     is_number = isinstance(np.ravel(want)[0].item(), float)
-    assert np.ravel(got) == pytest.approx(np.ravel(want), rel=1e-3, abs=1e-3 * np.std(want)) if is_number else got == want
+    assert (
+        np.ravel(got) == pytest.approx(np.ravel(want), rel=1e-3, abs=1e-3 * np.std(want)) if is_number else got == want
+    )
     if seen.get("shares"):
         shares = [list(answer["probabilities"].values()) for answer in many]
         assert np.array(shares) == pytest.approx(np.array(seen["shares"]), abs=0.005)
@@ -149,7 +151,7 @@ def command(*arguments: Any, cwd: Path) -> subprocess.CompletedProcess:
 def test_export_as_a_command(tmp_path):
     """A model that a notebook has saved, with a class of its own; and a text of `model.pkl` that is the user's."""
     (tmp_path / "steps.py").write_text(
-        "class Double:\n    def fit(self, X, y=None):\n        return self\n    def transform(self, X):\n        return X * 2\n"
+        "class Double:\n    def fit(self, X, y):\n        return self\n    def transform(self, X):\n        return X * 2\n"
     )
     save = (
         "import joblib, pandas as pd; from steps import Double; from sklearn.linear_model import LinearRegression;"
@@ -179,7 +181,10 @@ def test_export_as_a_command(tmp_path):
     ("code", "sentence"),
     [
         ("class M:\n    pass\nexport(M(), [[1]])", "M has no predict()."),
-        ("class M:\n    def predict(self, X):\n        raise KeyError('a')\nexport(M(), [[1]])", "its own predict() fails"),
+        (
+            "class M:\n    def predict(self, X):\n        raise KeyError('a')\nexport(M(), [[1]])",
+            "its own predict() fails",
+        ),
         ("from sklearn.cluster import DBSCAN\nexport(DBSCAN(), [[1]])", "DBSCAN has no predict()."),
         ("from sklearn.dummy import DummyClassifier as D\nexport(D().fit([[1], [2]], [1, 2]), [])", "X is not a table"),
     ],

@@ -78,7 +78,9 @@ def test_columns_are_documented(served):
     columns = document(served.url)["components"]["schemas"]["Row"]["properties"]
     number = {"type": "number", "minimum": -1e35, "maximum": 1e35}
     about = ("title", "description", "examples")
-    shown = {name: {key: value for key, value in column.items() if key not in about} for name, column in columns.items()}
+    shown = {
+        name: {key: value for key, value in column.items() if key not in about} for name, column in columns.items()
+    }
     assert all("examples" in column for column in columns.values())
     integer = {"type": "integer", "minimum": -(10**35), "maximum": 10**35}
     assert shown == {
