@@ -77,10 +77,11 @@ lock: .venv/scripts  ## renew every requirements.txt from its requirements.in
 		--custom-compile-command "make lock" $$(basename $$file).in --output-file $$(basename $$file).txt) || exit 1; done
 
 clean: stop  ## remove what the other targets made
-	rm -rf .venv .run sbom .pytest_cache .ruff_cache .mypy_cache simple_ml/model.onnx
+	rm -rf .venv .run sbom .pytest_cache .ruff_cache .mypy_cache simple_ml/model.onnx simple_ml/model.pkl
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-simple_ml/model.onnx: simple_ml/train.py simple_ml/export.py | .venv/simple_ml-train
+# another model may become model.pkl instead, which is then trained again by each `make run`
+simple_ml/model.onnx: $(addprefix simple_ml/,train.py export.py columns.py probe.py onnx_model.py onnx_steps.py table.py) | .venv/simple_ml-train
 	cd simple_ml && ../.venv/simple_ml-train/bin/python train.py
 
 # A virtual environment for each requirements.txt: .venv/simple_ml, and .venv/simple_ml-train for requirements-train.txt

@@ -92,7 +92,7 @@ def environment(peer: str) -> Path:
 
 
 def copy_example(example: str, name: str) -> Path:
-    made = shutil.ignore_patterns("__pycache__", ".*_cache", "model.onnx", "README.md")
+    made = shutil.ignore_patterns("__pycache__", ".*_cache", "model.onnx", "model.pkl", "README.md")
     shutil.rmtree(WORK / name, ignore_errors=True)
     return Path(shutil.copytree(ROOT / example, WORK / name, ignore=made))
 

@@ -151,7 +151,7 @@ def command(*arguments: Any, cwd: Path) -> subprocess.CompletedProcess:
 def test_export_as_a_command(tmp_path):
     """A model that a notebook has saved, with a class of its own; and a text of `model.pkl` that is the user's."""
     (tmp_path / "steps.py").write_text(
-        "class Double:\n    def fit(self, X, y):\n        return self\n    def transform(self, X):\n        return X * 2\n"
+        "class Double:\n def fit(self, X, y):\n  return self\n def transform(self, X):\n  return X * 2\n"
     )
     save = (
         "import joblib, pandas as pd; from steps import Double; from sklearn.linear_model import LinearRegression;"
