@@ -164,7 +164,7 @@ MODELS: dict[str, tuple[Any, Any, Any, str]] = {
         SPECIES,
         "onnx",
     ),
-    "neighbours": (KNeighborsClassifier(4), FLOWERS, SPECIES, "onnx"),
+    "neighbours": (KNeighborsClassifier(3), FLOWERS, SPECIES, "pkl"),
     "SVC": (scaled(SVC()), FLOWERS, SPECIES, "onnx"),
     "clusters": (KMeans(3, n_init=1, random_state=0), FLOWERS, None, "onnx"),
     "two targets": (LinearRegression(), FLOWERS, np.c_[iris.target, iris.target * 2.5], "onnx"),

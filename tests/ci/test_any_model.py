@@ -11,6 +11,7 @@ import pytest
 import requests
 import shutil
 import subprocess
+import tempfile
 from any_model import MODELS
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,8 +28,9 @@ KIND = {name: kind for name, (_, _, _, kind) in MODELS.items()}
 @contextlib.contextmanager
 def served(model: Path, workers: int = 1) -> Iterator[tuple[str, Path]]:
     """Serve a model file by a copy of simple_ml, as its Dockerfile does: (address, log)."""
-    folder = model.parent / "app"
-    shutil.copytree(ROOT / "simple_ml", folder, ignore=shutil.ignore_patterns("model.onnx", "model.pkl", "__pycache__"))
+    folder = Path(tempfile.mkdtemp(dir=model.parent))
+    unwanted = shutil.ignore_patterns("model.onnx", "model.pkl", "__pycache__")
+    shutil.copytree(ROOT / "simple_ml", folder, ignore=unwanted, dirs_exist_ok=True)
     shutil.copy(model, folder)
     port, log = free_port(), folder / "log"
     command = [python("simple_ml" if model.suffix == ".onnx" else "simple_ml-train"), "app.py"]
@@ -149,7 +151,7 @@ def command(*arguments: Any, cwd: Path) -> subprocess.CompletedProcess:
 
 
 def test_export_as_a_command(tmp_path):
-    """A model that a notebook has saved, with a class of its own; and a text of `model.pkl` that is the user's."""
+    """A model that a notebook has saved, with a class of its own; and a model.pkl that is the user's stays."""
     (tmp_path / "steps.py").write_text(
         "class Double:\n def fit(self, X, y):\n  return self\n def transform(self, X):\n  return X * 2\n"
     )
@@ -157,7 +159,7 @@ def test_export_as_a_command(tmp_path):
         "import joblib, pandas as pd; from steps import Double; from sklearn.linear_model import LinearRegression;"
         "from sklearn.pipeline import make_pipeline; X = pd.DataFrame({'a': range(50), 'b': [1.5, 2] * 25});"
         "joblib.dump(make_pipeline(Double(), LinearRegression()).fit(X, X.a * 3), 'saved.joblib');"
-        "X.assign(y=X.a * 3).to_csv('rows.csv', index=False)"
+        "X.to_csv('rows.csv', index=False)"
     )
     assert command("-c", save, cwd=tmp_path).returncode == 0
     export = ROOT / "simple_ml" / "export.py"
