@@ -1,11 +1,10 @@
-"""Compare the examples with other ways to serve the same model, on this machine: see README.md, and run `make bench`.
+"""Compare the examples with other ways to serve the same model, on this machine: run `make bench`, and see README.md.
 
-Top to bottom: setting up, starting the servers, driving them, and what is measured. Who they are: servers.py.
+From top to bottom: setting up, starting the servers, sending load, measuring. The servers are listed in servers.py.
 """
 
 import argparse
 import csv
-import http.client
 import json
 import numpy as np
 import os
@@ -14,7 +13,6 @@ import psutil
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,23 +25,25 @@ from servers import BARE, CONNECTIONS, OURS, PHOTO, ROUTE, SERVERS, WORKLOADS, R
 from statistics import median
 from typing import IO, Any, NamedTuple
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+from examples import ROOT, SAFE, ask, docker, free_port, wait_for_answer
+
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-WORK = ROOT / ".run" / "bench"  # models, copies of the examples, what the servers print
+WORK = ROOT / ".run" / "bench"  # models, copies of the examples, output of the servers
 EXAMPLES = {"hello": "hello_world", "iris": "simple_ml", "forest": "simple_ml", "picture": "image_classification"}
-SAFE = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
 START_SECONDS = 120
 WARM_SECONDS = 1
-USERS = 50  # of the constant rate, at most
-MAX_RATE = 200  # of it, a second: more would measure locust
+USERS = 50  # at the constant rate, at most
+MAX_RATE = 200  # requests a second at the constant rate: with more, locust itself would be measured
+NO_TELEMETRY = {"BENTOML_DO_NOT_TRACK": "True", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
 Address = tuple[str, int]
 FAILED: list[str] = []
-EXPECTED: dict[str, Any] = {}  # by workload: what ours answers
+EXPECTED: dict[str, Any] = {}  # our answer to each workload
 
 
 class Row(NamedTuple):
-    workload: str  # or, of what a whole server costs, the group
+    workload: str  # or the group, for start, memory and size
     server: str
     measure: str
     at: int | str  # connections, or rows in a request
@@ -57,7 +57,7 @@ def say(text: str) -> None:
 
 @contextmanager
 def noted(title: str) -> Iterator[None]:
-    """Let one that fails not end the rest: the report says what failed."""
+    """Note a failure for the report, and go on."""
     try:
         yield
     except Exception as error:
@@ -84,7 +84,7 @@ def environment(peer: str) -> Path:
         uv = ROOT / ".venv" / "scripts" / "bin" / "uv"
         shutil.rmtree(folder, ignore_errors=True)
         run(uv, "venv", "--quiet", "--python", sys.executable, folder)
-        # compiled, as the packages in our images are: else the first start would do it
+        # compiled, because otherwise the first start would do it
         options: list[str | Path] = ["--quiet", "--compile-bytecode", "--require-hashes", "--python", folder]
         run(uv, "pip", "install", *options, "--requirement", wanted)
         shutil.copy(wanted, installed)
@@ -98,18 +98,18 @@ def copy_example(example: str, name: str) -> Path:
 
 
 def with_forest(folder: Path) -> None:
-    """Put the forest into a copy of simple_ml, as its user would: in train.py."""
+    """Put the forest into the train.py of a copy of simple_ml, as a user would."""
     old, new = "make_pipeline(StandardScaler(), LogisticRegression())", "RandomForestClassifier(random_state=0)"
     text = (folder / "train.py").read_text()
     if old not in text:
-        raise RuntimeError("simple_ml/train.py has another model now: change with_forest() too")
+        raise RuntimeError("simple_ml/train.py has another model now: change with_forest(), too")
     imported = "from sklearn.ensemble import RandomForestClassifier\n"
     text = text.replace("from sklearn.linear_model", imported + "from sklearn.linear_model").replace(old, new)
     (folder / "train.py").write_text(text)
 
 
 def prepare(groups: list[str]) -> None:
-    """Make models, images and environments, and note what ours answers: the others are to answer it too."""
+    """Make models, images and environments, and note our answers, which the peers must give, too."""
     WORK.mkdir(parents=True, exist_ok=True)
     for example in sorted({EXAMPLES[group] for group in groups} - {"hello_world"}):
         say(f"training the models for {example}")
@@ -121,67 +121,49 @@ def prepare(groups: list[str]) -> None:
         if group == "picture":
             folder = copy_example("image_classification", group)
             shutil.copy(WORK / "picture.tflite", folder / "model.tflite")
-            (WORK / "modules").mkdir(exist_ok=True)  # our preparation of pictures alone, which the peers call
+            (WORK / "modules").mkdir(exist_ok=True)  # for the peers, which prepare pictures as we do
             shutil.copy(folder / "preprocess.py", WORK / "modules")
         ours = next(server for server in SERVERS[group] if server.title == OURS)
         say(f"building {ours.image}")
-        run("docker", "build", "--quiet", "--tag", ours.image, folder)
+        docker("build", "--quiet", "--tag", ours.image, folder)
         for peer in dict.fromkeys(server.peer for server in SERVERS[group] if server.peer):
             with noted(peer):
                 python = environment(peer) / "bin" / "python"
                 if peer == "mlflow":
                     saved = WORK / f"{group}.mlflow"
                     shutil.rmtree(saved, ignore_errors=True)
-                    run(python, HERE / "mlflow" / "save.py", WORK / f"{group}.joblib", saved, cwd=WORK)
-        with started(group, ours) as (address, _, _):
+                    save = [python, HERE / "mlflow" / "save.py", WORK / f"{group}.joblib", saved]
+                    run(*save, cwd=WORK, env=os.environ | NO_TELEMETRY)
+        with started(group, ours) as ((host, port), _, _):
             for workload in WORKLOADS[group]:
-                text = ask(address, request_of(ours, workload))
+                text = ask(port, request_of(ours, workload), host=host)
                 EXPECTED[workload] = json.loads(text) if group != "hello" else {}
 
 
 # ---- Starting
 
 
-def ask(address: Address, request: Request, timeout: float = 60) -> bytes:
-    connection = http.client.HTTPConnection(*address, timeout=timeout)
-    try:
-        connection.request(request.method, request.path, request.body, {"Content-Type": request.type})
-        answer = connection.getresponse()
-        text = answer.read()
-    finally:
-        connection.close()
-    if answer.status != 200:
-        raise RuntimeError(f"{request.path} answered {answer.status}: {text[:300]!r}")
-    return text
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
 @contextmanager
 def container(server: Server, workers: int, log: IO[bytes]) -> Iterator[tuple[Address, int]]:
-    """Run one of our images, locked down as in production: (address, first process)."""
+    """Run one of our images, locked down as in production: (address, process id)."""
     options = ["--env", f"GRANIAN_WORKERS={workers}"]
     if server.title in (ROUTE, BARE):
-        options += ["--volume", f"{HERE / 'limits'}:/limits:ro", "--env", "PYTHONPATH=/limits:/app"]
-    command = [part.format(workers=workers) for part in server.command]
-    name = run("docker", "run", "--detach", *SAFE, *options, server.image, *command)
+        options += ["--volume", f"{HERE / 'limits'}:/limits:ro", "--env", "PYTHONPATH=/limits:/app:/packages"]
+    name = docker("run", "--detach", *SAFE, *options, server.image, *server.command)
     try:
-        details = json.loads(run("docker", "inspect", name))[0]
-        # not a published port: Docker's proxy in between would be measured too
+        details = json.loads(docker("inspect", name))[0]
+        # the container's own address: a published port would also measure Docker's proxy
         yield (details["NetworkSettings"]["Networks"]["bridge"]["IPAddress"], 5000), details["State"]["Pid"]
     finally:
         subprocess.run(["docker", "logs", name], stdout=log, stderr=log)
-        run("docker", "rm", "--force", name)
+        docker("rm", "--force", name)
 
 
 @contextmanager
 def process(server: Server, workers: int, log: IO[bytes], model: Path) -> Iterator[tuple[Address, int]]:
-    """Run a peer with its own packages: (address, first process)."""
+    """Run a peer with its own packages: (address, process id)."""
     folder, port = environment(server.peer), free_port()
-    variables = {
+    variables = NO_TELEMETRY | {
         "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
         "PYTHONPATH": str(WORK / "modules"),
         "MODEL": str(model),
@@ -189,7 +171,6 @@ def process(server: Server, workers: int, log: IO[bytes], model: Path) -> Iterat
         "UVICORN_ACCESS_LOG": "0",  # for MLflow, which has no option for it
         "PYTHONWARNINGS": "ignore",  # KServe prints one for each request
         "BENTOML_HOME": str(WORK / "bentoml"),
-        "BENTOML_DO_NOT_TRACK": "1",
     }
     command = [part.format(port=port, workers=workers, model=model) for part in server.command]
     first = subprocess.Popen(
@@ -216,25 +197,19 @@ def process(server: Server, workers: int, log: IO[bytes], model: Path) -> Iterat
 
 @contextmanager
 def started(group: str, server: Server, workers: int = 2) -> Iterator[tuple[Address, float, int]]:
-    """Start a server and wait for its first answer: (address, seconds that took, first process)."""
-    suffix = "keras" if group == "picture" else "mlflow" if server.peer == "mlflow" else "joblib"
+    """Start a server and wait for its first answer: (address, seconds until then, process id)."""
+    model = WORK / f"{group}.{'keras' if group == 'picture' else 'mlflow' if server.peer == 'mlflow' else 'joblib'}"
     path = WORK / f"{group}-{server.title.replace(' ', '-')}.log"
     request = request_of(server, WORKLOADS[group][0])
     with open(path, "wb") as log:
         begin = time.perf_counter()
-        model = WORK / f"{group}.{suffix}"
-        with (
-            container(server, workers, log) if server.image else process(server, workers, log, model) as (address, pid)
-        ):
-            while True:
-                try:
-                    ask(address, request)
-                    break
-                except (OSError, http.client.HTTPException, RuntimeError) as error:
-                    if time.perf_counter() - begin > START_SECONDS or not alive(pid):
-                        raise RuntimeError(f"no answer: {error}; see {path.relative_to(ROOT)}") from error
-                    time.sleep(0.01)
-            yield address, time.perf_counter() - begin, pid
+        start = container(server, workers, log) if server.image else process(server, workers, log, model)
+        with start as ((host, port), pid):
+            try:
+                wait_for_answer(port, request, lambda: alive(pid), host=host, seconds=START_SECONDS, pause=0.01)
+            except RuntimeError as error:
+                raise RuntimeError(f"{error}; see {path.relative_to(ROOT)}") from error
+            yield (host, port), time.perf_counter() - begin, pid
 
 
 def alive(pid: int) -> bool:
@@ -255,19 +230,19 @@ def memory(pid: int) -> float:
 
 
 def size(server: Server) -> float:
-    """Return MB of an image over its base, or of a peer's packages."""
+    """Return the size of an image over its base, or of a peer's packages, in MB."""
     if server.image:
-        sizes = [int(run("docker", "inspect", "--format", "{{.Size}}", i)) for i in (server.image, "ubuntu:24.04")]
+        sizes = [int(docker("inspect", "--format", "{{.Size}}", image)) for image in (server.image, "ubuntu:24.04")]
         return (sizes[0] - sizes[1]) / 1e6
     return int(run("du", "--summarize", "--bytes", ROOT / ".venv" / "bench" / server.peer).split()[0]) / 1e6
 
 
-# ---- Driving
+# ---- Sending load
 
 
 def described(address: Address, request: Request) -> dict[str, str]:
-    """Return a request as wrk.lua and constant_rate.py read it, from the environment."""
-    variables = os.environ | {"METHOD": request.method, "TYPE": request.type}
+    """Return a request as environment variables for wrk.lua and constant_rate.py."""
+    variables = os.environ | {"METHOD": request.method, "TYPE": request.headers.get("Content-Type", "")}
     variables["URL"] = f"http://{address[0]}:{address[1]}{request.path}"
     if request.body is not None:
         (WORK / "body").write_bytes(request.body)
@@ -276,7 +251,7 @@ def described(address: Address, request: Request) -> dict[str, str]:
 
 
 def wrk(address: Address, request: Request, connections: int, seconds: int) -> dict[str, float]:
-    """Drive a closed loop: each connection sends the next request when it has the answer."""
+    """Drive a closed loop: each connection sends its next request when it has the answer."""
     variables = described(address, request)
     options = ["--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s", "--timeout", "60s"]
     text = run("wrk", *options, "--script", HERE / "wrk.lua", variables["URL"], env=variables)
@@ -287,12 +262,12 @@ def wrk(address: Address, request: Request, connections: int, seconds: int) -> d
 
 
 def warm_up(address: Address, request: Request) -> None:
-    with suppress(RuntimeError):  # a slow one may not have answered yet
+    with suppress(RuntimeError):  # a slow server may not have answered yet
         wrk(address, request, 4, WARM_SECONDS)
 
 
 def constant_rate(address: Address, request: Request, rate: int, seconds: int) -> dict[str, float]:
-    """Drive an open loop: requests come at their time, whether or not answers do."""
+    """Drive an open loop: requests are sent at fixed times, whether or not the answers have come."""
     users = min(rate, USERS)
     variables = described(address, request) | {"PACE": str(rate / users), "WARM": "2", "TIMES": str(WORK / "times")}
     options: list[str | Path] = [
@@ -316,8 +291,8 @@ def constant_rate(address: Address, request: Request, rate: int, seconds: int) -
 
 
 def measure_load(rows: list[Row], args: argparse.Namespace) -> None:
-    """Measure requests a second, latencies, start and memory of all, in an order that is turned each time."""
-    rates: dict[str, int] = {}  # of the constant rate, by workload
+    """Measure requests a second, latency, start and memory of all servers, every other time in reverse order."""
+    rates: dict[str, int] = {}  # the constant rate of each workload
     for repeat in range(args.repeats):
         for group in args.groups:
             for server in SERVERS[group][:: -1 if repeat % 2 else 1]:
@@ -334,13 +309,14 @@ def measure_server(
         rows.extend(Row(subject, server.title, name, at, repeat, value) for name, value in measures.items())
 
     with started(group, server) as (address, seconds, pid):
+        host, port = address
         add(group, {"first answer": seconds})
         for workload in WORKLOADS[group]:
             first, main = workload == WORKLOADS[group][0], CONNECTIONS[workload]
             patience = 3 if workload == PHOTO else 1
             with noted(f"{server.title}, {workload}"):
                 request = request_of(server, workload)
-                check(server, workload, ask(address, request), EXPECTED[workload])
+                check(server, workload, ask(port, request, timeout=60, host=host), EXPECTED[workload])
                 warm_up(address, request)
                 for connections in sorted({main, *(args.connections if first else [])}):
                     result = wrk(address, request, connections, args.seconds * patience)
@@ -358,16 +334,16 @@ def measure_server(
 
 
 def measure_batches(rows: list[Row], args: argparse.Namespace) -> None:
-    """Measure the time of one request with many rows, or many pictures, and nothing else to do."""
+    """Measure the time of one request with many rows, or many pictures, on an idle server."""
     for group, counts in {"iris": args.rows, "picture": args.pictures}.items():
         workload = WORKLOADS[group][0]
         for server in [server for server in SERVERS[group] if server.many and group in args.groups]:
-            with noted(f"{server.title}, batches"), started(group, server) as (address, _, _):
+            with noted(f"{server.title}, batches"), started(group, server) as ((host, port), _, _):
                 for count in counts:
                     request, times = request_of(server, workload, count), []
                     for _ in range(3 if args.quick or count > 10_000 else 7):
                         begin = time.perf_counter()
-                        text = ask(address, request)
+                        text = ask(port, request, timeout=60, host=host)
                         times.append(1000 * (time.perf_counter() - begin))
                     check(server, workload, text, EXPECTED[workload], count)
                     rows.append(Row(f"{group} batch", server.title, "ms", count, 0, median(times)))
@@ -375,7 +351,7 @@ def measure_batches(rows: list[Row], args: argparse.Namespace) -> None:
 
 
 def measure_workers(rows: list[Row], args: argparse.Namespace) -> None:
-    """Measure requests a second with one worker, to be set beside those with two."""
+    """Measure requests a second with one worker, to compare with two."""
     for group in [group for group in ("iris", "picture") if group in args.groups]:
         workload = WORKLOADS[group][0]
         for server in SERVERS[group]:
@@ -388,25 +364,25 @@ def measure_workers(rows: list[Row], args: argparse.Namespace) -> None:
 
 
 def conditions(groups: list[str]) -> str:
-    """Return on what it is measured, and with which versions."""
+    """Return the machine and the versions of all software."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
     here = f"{len(os.sched_getaffinity(0))} processors, {processor}, {platform.system()} {platform.release()}"
-    docker = run("docker", "version", "--format", "{{.Server.Version}}")
-    python = run("docker", "run", "--rm", next(s.image for s in SERVERS[groups[0]] if s.title == OURS), "--version")
+    engine = docker("version", "--format", "{{.Server.Version}}")
+    python = docker("run", "--rm", next(s.image for s in SERVERS[groups[0]] if s.title == OURS), "--version")
     load = (
         f"{subprocess.run(['wrk', '-v'], capture_output=True, text=True).stdout.split()[1]}, locust {version('locust')}"
     )
     ours = locked(ROOT / example for example in EXAMPLES.values())
     peers = locked(HERE / server.peer for group in SERVERS.values() for server in group if server.peer)
     return (
-        f"- {here}; Docker {docker}\n- load: wrk {load}\n- ours: {python}, {ours}\n"
+        f"- {here}; Docker {engine}\n- load: wrk {load}\n- ours: {python}, {ours}\n"
         f"- the others: Python {platform.python_version()}, {peers}\n"
     )
 
 
 def locked(folders: Iterable[Path]) -> str:
-    """Return the packages that the folders' requirements.in name, with the versions for all Pythons."""
+    """Return the packages that the folders' requirements.in name, with their locked versions."""
     found = set()
     for folder in folders:
         wanted = re.findall(r"^[\w-]+", (folder / "requirements.in").read_text(), re.MULTILINE)
@@ -417,8 +393,8 @@ def locked(folders: Iterable[Path]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="once, a second each: to see whether all of it works")
-    parser.add_argument("--groups", nargs="+", choices=SERVERS, default=list(SERVERS), help="a part of it")
+    parser.add_argument("--quick", action="store_true", help="once, for a second each, to see whether everything works")
+    parser.add_argument("--groups", nargs="+", choices=SERVERS, default=list(SERVERS), help="only these")
     args = parser.parse_args()
     args.repeats, args.seconds = (1, 1) if args.quick else (3, 2)
     args.connections = [] if args.quick else [2, 64]  # and those of CONNECTIONS
@@ -427,8 +403,8 @@ def main() -> None:
     if not shutil.which("wrk"):
         sys.exit("wrk is missing: on Debian and Ubuntu, `sudo apt install wrk`.")
     if subprocess.run(["docker", "info"], capture_output=True).returncode:
-        sys.exit("No Docker engine answers: `docker info` says why.")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that the server that runs is ended too
+        sys.exit("Docker is not running: `docker info` says why.")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the running server is stopped, too
     begin, rows = time.monotonic(), list[Row]()
     whole = not args.quick and set(args.groups) == set(SERVERS)
     folder = HERE / "results" if whole else WORK / "results"

@@ -1,6 +1,6 @@
-"""Requests at a constant rate, by locust: each user has moments of its own at which it is to send one.
+"""Send requests at a constant rate, with locust: each user has fixed times at which to send a request.
 
-A latency counts from that moment, so an answer that comes late is not hidden by the requests that it holds up.
+The latency counts from that time. So a slow answer also counts against the requests that had to wait for it.
 """
 
 import gevent
@@ -15,7 +15,7 @@ from typing import Any
 BODY = Path(os.environ["BODY"]).read_bytes() if "BODY" in os.environ else None
 HEADERS = {"Content-Type": os.environ["TYPE"]}
 PACE = float(os.environ["PACE"])  # requests a second of one user
-BEGIN = monotonic() + float(os.environ["WARM"])  # what was due before does not count
+BEGIN = monotonic() + float(os.environ["WARM"])  # earlier requests do not count
 times: list[float] = []  # milliseconds; infinity for an error
 
 

@@ -1,9 +1,8 @@
-"""Make the models that all servers get, with what trains our own: models.py FOLDER simple_ml|image_classification.
+"""Make the models that all servers get: models.py FOLDER simple_ml|image_classification.
 
 simple_ml: iris.joblib and forest.joblib, fitted by scikit-learn on the data of simple_ml/train.py.
-image_classification: picture.keras and picture.tflite, the network of image_classification/train.py. It learns the
-ten samples for a few seconds only: how fast a network answers does not depend on what it has learned, and that the
-answers are the same can be seen.
+image_classification: picture.keras and picture.tflite, the network of image_classification/train.py. It learns only the
+ten samples, for a few seconds: that is enough to compare answers, and the speed does not depend on what it has learned.
 """
 
 import sys
@@ -27,6 +26,7 @@ def picture(folder: Path) -> None:
     import keras
     import numpy as np
     import train
+    from export import export
     from PIL import Image
     from preprocess import prepare
 
@@ -38,7 +38,7 @@ def picture(folder: Path) -> None:
     network.compile("adam", "sparse_categorical_crossentropy")
     network.fit(np.repeat(images, 4, 0), np.repeat(range(10), 4), epochs=60, batch_size=40, verbose=0)
     network.save(folder / "picture.keras")
-    train.convert(network, folder / "picture.tflite")
+    export(network, train.LABELS, folder / "picture.tflite")
 
 
 if __name__ == "__main__":

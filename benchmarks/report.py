@@ -1,6 +1,6 @@
-"""From results.csv to tables and plots: report.py [FOLDER] writes them anew without measuring.
+"""Make tables and plots from results.csv. `report.py [FOLDER]` makes them again, without measuring.
 
-Those of the whole run also go to the end of README.md here, and in short into the one of the repository.
+After a complete run, the short table also goes into docs/performance.md.
 """
 
 import csv
@@ -18,9 +18,8 @@ mpl.rcParams["svg.hashsalt"] = "bench"  # the same figures give the same file
 import matplotlib.pyplot as plt  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
-README = HERE / "README.md"
-MARK = "<!-- what follows is written by report.py -->\n"
-SUMMARY = re.compile("(?s)(<!-- by make bench -->\n).*(<!-- end -->\n)")  # in the README of the repository
+PERFORMANCE = HERE.parent / "docs" / "performance.md"
+SUMMARY = re.compile("(?s)(<!-- by make bench -->\n).*(<!-- end -->\n)")  # in docs/performance.md
 MISSING = "-"
 LIMITS = [ROUTE, BARE]
 WORKLOADS = list(CONNECTIONS)
@@ -44,7 +43,7 @@ def rate(rows: Rows, workload: str, server: str) -> float | None:
 
 
 def servers(rows: Rows, workload: str) -> list[str]:
-    """Return who took part, the fastest first and the limits last."""
+    """Return the servers of a workload, the fastest first and the limits last."""
     names = list(dict.fromkeys(row["server"] for row in rows if row["workload"] == workload))
     return sorted(names, key=lambda name: (name in LIMITS, -(rate(rows, workload, name) or 0)))
 
@@ -66,7 +65,7 @@ def table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
 
 
 def goals(rows: Rows) -> str:
-    """The ratios that the examples set out to reach, and what came out."""
+    """Compare our results with the goals."""
 
     def rates(workload: str, *others: str) -> str:
         return " · ".join(ratio(rate(rows, workload, OURS), rate(rows, workload, other)) for other in others)
@@ -88,7 +87,7 @@ def goals(rows: Rows) -> str:
         *((f"{workload}: the smallest Flask route", "0.85", rates(workload, LIMITS[0])) for workload in WORKLOADS),
         *((f"{workload}: the bare WSGI app", MISSING, rates(workload, LIMITS[1])) for workload in WORKLOADS),
     ]
-    text = "Our requests/s over those of:\n\n" + table(["", "at least", "came out"], lines)
+    text = "Our requests/s, divided by those of:\n\n" + table(["", "goal, at least", "result"], lines)
     lines = [
         (
             "time of 10,000 iris rows in one request: FastAPI",
@@ -101,11 +100,11 @@ def goals(rows: Rows) -> str:
             takes("picture", "FastAPI + Keras", "first answer", "memory", "memory at the end"),
         ),
     ]
-    return text + "What ours takes, over what it takes:\n\n" + table(["", "at most", "came out"], lines)
+    return text + "Our time and memory, divided by those of:\n\n" + table(["", "goal, at most", "result"], lines)
 
 
 def summary(rows: Rows) -> str:
-    """What one wants to know first: requests/s of each, and what it takes to serve pictures."""
+    """Return the most important results: requests/s of each server, and what serving pictures costs."""
     titles = {
         workload: {name.removesuffix(" + Keras"): name for name in servers(rows, workload)} for workload in WORKLOADS
     }
@@ -119,7 +118,7 @@ def summary(rows: Rows) -> str:
 
 
 def spread(rows: Rows) -> str:
-    """Say how far the repeats lie apart."""
+    """Say how much the repeats differ."""
     parts = {}
     for workload in WORKLOADS:
         for name in servers(rows, workload):
@@ -130,16 +129,17 @@ def spread(rows: Rows) -> str:
         return "Measured once.\n\n"
     worst = max(parts, key=lambda part: parts[part])
     return (
-        "Medians of the repeats. Largest less smallest requests/s, as a share of the median:"
-        f" {median(parts.values()):.0%} in the middle, {parts[worst]:.0%} at the most ({worst}).\n\n"
+        "The tables show the median of the repeats. The requests/s of the repeats differ by"
+        f" {median(parts.values()):.0%} of the median for the typical server, and by {parts[worst]:.0%} at the most"
+        f" ({worst}).\n\n"
     )
 
 
 def load(rows: Rows) -> str:
     text = (
-        "Closed loop: requests/s by connections, and milliseconds (p50 / p99) with as many as the goals are about.\n"
-        "Constant rate: milliseconds (p50 / p99) at the rate named, or how many requests/s were answered where it was\n"
-        "not kept.\n\n"
+        "The columns 2, 16 and 64 show requests/s with so many connections. The others show the latency (p50 / p99):\n"
+        "with a number of connections, and at a constant rate. A server that cannot keep up with the rate has its\n"
+        "requests/s instead.\n\n"
     )
     for workload, main in CONNECTIONS.items():
         of_it = [row for row in rows if row["workload"] == workload]
@@ -163,9 +163,9 @@ def load(rows: Rows) -> str:
 
 def costs(rows: Rows) -> str:
     text = (
-        "Seconds from the command that starts it to the first answer; ours: with the start of its container. Resident\n"
-        "memory of all processes after the load (pictures: after the smallest, and after all three). Size of the\n"
-        "packages; ours: of the image, with Python, over `ubuntu:24.04`.\n\n"
+        "First answer: the time from the command that starts the server, for ours with the start of the container.\n"
+        "Memory: the resident memory of all processes after the load (pictures: after the smallest picture, and after\n"
+        "all three). Size: of the packages, and for ours of the image with Python, without `ubuntu:24.04`.\n\n"
     )
     for group, workloads in GROUPS.items():
         lines = []
@@ -185,11 +185,11 @@ def workers(rows: Rows) -> str:
             one, two = value(rows, workload, name, "one worker", str(CONNECTIONS[workload])), rate(rows, workload, name)
             if one:
                 lines.append([f"{workload}, {name}", number(one), number(two), ratio(two, one)])
-    return "Requests/s.\n\n" + table(["", "one worker", "two workers", "times"], lines)
+    return "In requests/s.\n\n" + table(["", "one worker", "two workers", "ratio"], lines)
 
 
 def batches(rows: Rows) -> str:
-    text = "Milliseconds for one request with so many, and nothing else to do.\n\n"
+    text = "Milliseconds for one request with many rows or pictures, on an idle server.\n\n"
     for workload, unit in BATCHES.items():
         counts = sorted({int(row["at"]) for row in rows if row["workload"] == workload})
         names = list(dict.fromkeys(row["server"] for row in rows if row["workload"] == workload))
@@ -241,29 +241,25 @@ def save(figure: plt.Figure, path: Path) -> None:
 
 
 def report(folder: Path) -> None:
-    """Write results.md and the plots, and put those of the whole run at the end of README.md too."""
+    """Write results.md and the plots. After a complete run, put the short table into docs/performance.md, too."""
     with open(folder / "results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    failed = (folder / "failed.txt").read_text()
     parts = {
         "In short": summary(rows),
-        "Against the goals": goals(rows),
+        "Compared with the goals": goals(rows),
         "Requests a second, and latency": load(rows),
         "Start, memory, size": costs(rows),
         "One worker and two": workers(rows),
-        "Many in one request": batches(rows),
-        "What failed": failed or "Nothing.\n",
+        "Many rows or pictures in one request": batches(rows),
+        "What failed": (folder / "failed.txt").read_text() or "Nothing.\n",
     }
-    head = "## Results\n\n" + (folder / "conditions.txt").read_text() + "\n" + spread(rows)
-    body = "".join(f"### {title}\n\n{text}" for title, text in parts.items())
     plot(rows, folder)
-    (folder / "results.md").write_text(head + body)
+    pictures = "".join(f"![{name}]({name}.svg)\n\n" for name in ("throughput", "batches", "cost"))
+    head = "# Results\n\n" + (folder / "conditions.txt").read_text() + "\n" + spread(rows) + pictures
+    (folder / "results.md").write_text(head + "".join(f"## {title}\n\n{text}" for title, text in parts.items()))
     if folder == HERE / "results":
-        pictures = "".join(f"![{name}](results/{name}.svg)\n\n" for name in ("throughput", "batches", "cost"))
-        README.write_text(README.read_text().partition(MARK)[0] + MARK + "\n" + head + pictures + body)
-        text = f"{summary(rows)}![requests/s of each](benchmarks/results/throughput.svg)\n\n"
-        readme = HERE.parent / "README.md"
-        readme.write_text(SUMMARY.sub(lambda found: f"{found[1]}\n{text}{found[2]}", readme.read_text()))
+        text = f"{summary(rows)}![requests/s of each](../benchmarks/results/throughput.svg)\n\n"
+        PERFORMANCE.write_text(SUMMARY.sub(lambda found: f"{found[1]}\n{text}{found[2]}", PERFORMANCE.read_text()))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Who is compared, what each is asked, and whether its answer is ours."""
+"""The servers that are compared, the requests that they get, and a check of their answers."""
 
 import io
 import itertools
@@ -12,29 +12,29 @@ from typing import Any, NamedTuple
 
 SAMPLES = Path(__file__).resolve().parent.parent / "image_classification" / "samples"
 OURS, ROUTE, BARE = "ours", "smallest Flask route", "bare WSGI app"
-TOLERANCE = 0.02  # of a probability: so far do float32, 8-bit weights and rounding move them
+TOLERANCE = 0.02  # of a probability: float32, 8-bit weights and rounding change it by less
 ROW = {"f1": 4, "f2": 5, "f3": 10}
 SMALL, DRAWING, PHOTO = "28x28 PNG", "400x400 PNG", "12-megapixel JPEG"
-WORKLOADS = {  # the first of a group is measured most
+WORKLOADS = {  # the first of a group is measured in more ways than the others
     "hello": ["GET /"],
     "iris": ["iris pipeline"],
     "forest": ["100-tree forest"],
     "picture": [SMALL, DRAWING, PHOTO],
 }
-CONNECTIONS = dict.fromkeys(itertools.chain(*WORKLOADS.values()), 16) | {PHOTO: 4}  # what the tables compare
+CONNECTIONS = dict.fromkeys(itertools.chain(*WORKLOADS.values()), 16) | {PHOTO: 4}  # for the figures in the tables
 
 
 class Server(NamedTuple):
     """One way to serve: in a container of `image`, or from the folder `peer` with its own packages."""
 
     title: str
-    command: list[str]  # {port}, {workers} and {model} are filled in
+    command: list[str]  # {port}, {workers} and {model} are filled in for a peer
     peer: str = ""
     image: str = ""
     path: str = "/predict"
-    many: str = ""  # the path for several rows or pictures, if it takes any
-    wrap: str = ""  # the name around the rows, where there is one
-    same: bool = True  # gives our answers; if not, README.md says why
+    many: str = ""  # the path for several rows or pictures, if there is one
+    wrap: str = ""  # the field that holds the rows, if there is one
+    same: bool = True  # must give our answers; README.md says why one does not
 
 
 UVICORN = ["uvicorn", "--port", "{port}", "--workers", "{workers}", "--no-access-log", "--log-level", "warning"]
@@ -45,7 +45,7 @@ MLFLOW = ["mlflow", "models", "serve", "--env-manager", "local", "--model-uri", 
 MLFLOW += ["--port", "{port}", "--workers", "{workers}"]
 KSERVE = ["python", "server.py", "--http_port", "{port}", "--workers", "{workers}", "--enable_grpc", "false"]
 KSERVE += ["--log_config_file", "log.json"]  # no access lines
-GRANIAN = ["-m", "granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "5000", "--workers", "{workers}"]
+GRANIAN = ["-m", "granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "5000"]
 
 
 def limits(module: str, image: str, path: str = "/predict") -> list[Server]:
@@ -68,16 +68,16 @@ def tables(image: str) -> list[Server]:
     ]
 
 
-SERVERS = {  # FastAPI comes first in each: it sets the pace of the constant rate
+SERVERS = {  # FastAPI comes first, because the constant rate is half of its requests/s
     "hello": [
         Server("FastAPI", [*UVICORN, "hello:app"], "fastapi", path="/"),
-        Server(OURS, ["app.py"], image="simpleflask", path="/"),
+        Server(OURS, ["app.py"], image="bench-hello", path="/"),
         Server("Flask's own server", ["flask", "--app", "hello", "run", "--port", "{port}"], "flask", path="/"),
         Server("Gunicorn", [*GUNICORN, "hello:app"], "flask", path="/"),
         Server("Waitress", ["waitress-serve", "--listen", "127.0.0.1:{port}", "hello:app"], "flask", path="/"),
-        *limits("hello", "simpleflask", path="/"),
+        *limits("hello", "bench-hello", path="/"),
     ],
-    "iris": tables("simpleml"),
+    "iris": tables("bench-iris"),
     "forest": tables("bench-forest"),
     "picture": [
         Server("FastAPI + Keras", [*UVICORN, "server:app"], "fastapi_keras", many="/predict_many"),
@@ -93,13 +93,13 @@ SERVERS = {  # FastAPI comes first in each: it sets the pace of the constant rat
 class Request(NamedTuple):
     method: str
     path: str
-    body: Any
-    type: str
+    body: bytes | None
+    headers: dict[str, str]
 
 
 @cache
 def picture(workload: str) -> bytes:
-    """Return a file of a digit; the photo is as grainy as a phone's are, which JPEG stores in 5 MB."""
+    """Return a picture of a digit. The photo is as grainy as those of phones, so that its JPEG file has 5 MB."""
     file = io.BytesIO()
     if workload == PHOTO:
         photo = Image.open(SAMPLES / "three_photo.jpg").resize((4000, 3000), Image.Resampling.BICUBIC)
@@ -112,29 +112,30 @@ def picture(workload: str) -> bytes:
 
 
 def request_of(server: Server, workload: str, count: int | None = None) -> Request:
-    """Return what a server is asked: one row or picture, or (count) a list of so many."""
+    """Return a request with one row or picture, or with a list of `count`."""
     path = server.path if count is None else server.many
     if workload == "GET /":
-        return Request("GET", path, None, "")
+        return Request("GET", path, None, {})
     if workload in WORKLOADS["picture"]:
         name, kind = ("photo.jpg", "image/jpeg") if workload == PHOTO else ("digit.png", "image/png")
         parts = [("file", (name, picture(workload), kind))] * (count or 1)
         form = requests.Request("POST", "http://localhost", files=parts).prepare()
-        return Request("POST", path, form.body, form.headers["Content-Type"])
+        assert isinstance(form.body, bytes)
+        return Request("POST", path, form.body, {"Content-Type": form.headers["Content-Type"]})
     row: Any = list(ROW.values()) if server.wrap == "instances" else ROW
-    in_list = count is not None or server.wrap in ("instances", "dataframe_records")  # these two take nothing else
+    in_list = count is not None or server.wrap in ("instances", "dataframe_records")  # they take nothing else
     body: Any = [row] * (count or 1) if in_list else row
     body = {server.wrap: body} if in_list and server.wrap else body
-    return Request("POST", path, json.dumps(body).encode(), "application/json")
+    return Request("POST", path, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
 
 def check(server: Server, workload: str, text: bytes, expected: dict[str, Any], count: int = 1) -> None:
-    """Raise if an answer, to so many rows or pictures, is not what ours answers to each."""
+    """Raise RuntimeError if the answer to `count` rows or pictures is not our answer for each of them."""
     if workload == "GET /":
         if text != b"Hello World\n":
             raise RuntimeError(f"another answer: {text!r}")
         return
-    if server.title == BARE:  # always the same text
+    if server.title == BARE:  # it always sends the same text
         return
     answers = json.loads(text)
     if isinstance(answers, dict):

@@ -1,4 +1,4 @@
--- What wrk sends, from the environment, and what it prints when it is done: one line of JSON.
+-- Makes wrk send the request that is in the environment, and print the result as one line of JSON.
 wrk.method = os.getenv("METHOD")
 if os.getenv("BODY") then
     local file = io.open(os.getenv("BODY"), "rb")

@@ -1,11 +1,11 @@
-"""Fuzz the /predict of an example, guided by coverage (https://github.com/google/atheris), from its own samples on.
+"""Fuzz /predict of an example, guided by coverage (https://github.com/google/atheris).
 
-    python fuzz.py simple_ml -max_total_time=600    # and any other option of libFuzzer: -help=1 lists them
+    python fuzz.py simple_ml -max_total_time=600    # takes every option of libFuzzer: -help=1 lists them
 
-It ends at the first finding, with exit code 77 or so, and leaves what was sent in a file of .run/fuzz (or of the folder
-FUZZ_FOLDER): an exception, an answer that is neither 200 nor a 4xx with its reason, 30 seconds for one request, 2 GB of
-memory. Give that file as an argument to send it again. New inputs are kept there too, so the next run goes on where
-this one ended.
+These are errors: an exception, an answer that is neither 200 nor a 4xx with a reason, a request that takes 30 seconds,
+and 2 GB of memory. The fuzzer stops at the first one and writes the request's body to a file in .run/fuzz, or in the
+folder FUZZ_FOLDER. Give that file as an argument to send it again. The folder also keeps interesting inputs, with which
+the next run starts.
 """
 
 import contextlib
@@ -21,19 +21,20 @@ from types import ModuleType
 try:
     import atheris
 except ImportError:
-    sys.exit("Atheris is not here: it has wheels for Linux on x86-64 alone. Run this on such a machine.")
+    sys.exit("Atheris is not installed: it runs only on Linux on x86-64.")
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = Path(os.environ.get("FUZZ_FOLDER", ROOT / ".run" / "fuzz"))
 TARGETS = ["passing_arguments", "simple_ml", "image_classification", "image_classification_form"]
-INSTRUMENTED = ["app", "schema", "decode", "preprocess", "multipart", "PIL", "pi_heif"]  # the rest is Flask or compiled
+OURS = ["app", "model", "schema", "body", "openapi", "decode", "preprocess"]  # the modules of the examples
+INSTRUMENTED = [*OURS, "multipart", "PIL", "pi_heif"]  # the other packages are compiled, or Flask
 OPTIONS = ["-timeout=30", "-rss_limit_mb=2048", "-print_final_stats=1", "-max_len=20000"]
 FORM = "multipart/form-data; boundary=x"
 STATUSES = {200, 400, 413, 415, 422}
 
 
 def pictures() -> list[bytes]:
-    """Return a small picture of a digit in each format, and what a file can also hold: frames, profiles, rotation."""
+    """Return small pictures of a digit: in each format and mode, with several frames, and from a phone."""
     image_module = importlib.import_module("PIL.Image")
     samples = ROOT / "image_classification" / "samples"
     seven = image_module.open(samples / "seven.png").convert("L").resize((28, 28))
@@ -42,7 +43,7 @@ def pictures() -> list[bytes]:
     for format in ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF"):
         for mode in ("L", "P", "RGBA", "1", "CMYK"):
             frames = {"save_all": True, "append_images": [seven.rotate(9).convert(mode)]} if mode == "P" else {}
-            with contextlib.suppress(OSError, ValueError, KeyError):  # not every format holds every mode, or frames
+            with contextlib.suppress(OSError, ValueError, KeyError):  # not every format has every mode, or frames
                 file = io.BytesIO()
                 seven.convert(mode).save(file, format, **frames)
                 made.append(file.getvalue())
@@ -54,7 +55,7 @@ def in_form(picture: bytes) -> bytes:
 
 
 def seeds(target: str) -> list[bytes]:
-    """Return what the fuzzer starts from: good requests, and bad ones that the tests know."""
+    """Return the first inputs of the fuzzer: good ones, and bad ones from the tests."""
     if target == "passing_arguments":
         return [b"5", b" -2.5e3\n", b"1e154", b"NaN", b"-Infinity", b'"5"', b"[5]", b'{"a": [null, true]}', b"9" * 155]
     if target == "simple_ml":
@@ -70,7 +71,7 @@ def seeds(target: str) -> list[bytes]:
 
 
 def with_checksums(file: bytes) -> bytes:
-    """Correct the checksums of a PNG that was changed, since a decoder looks no further than to the first wrong one."""
+    """Correct the checksums of a changed PNG, because a decoder stops at the first wrong one."""
     fixed, at = bytearray(file), 8
     while file.startswith(b"\x89PNG") and at + 12 <= len(file):
         end = at + 8 + int.from_bytes(file[at : at + 4])
@@ -85,26 +86,26 @@ def mutate(data: bytes, max_size: int, seed: int) -> bytes:
 
 
 def json_in_python() -> ModuleType:
-    """Return a second `json`, without its part in C: the fuzzer sees into it, and so learns what JSON is made of."""
-    ours = {name: sys.modules.pop(name) for name in [*sys.modules] if name.partition(".")[0] in ("json", "_json")}
-    sys.modules["_json"] = None  # type: ignore[assignment]  # not to be found
+    """Return a second `json` without its part in C, so that the fuzzer can follow it and learn the syntax of JSON."""
+    first = {name: sys.modules.pop(name) for name in [*sys.modules] if name.partition(".")[0] in ("json", "_json")}
+    sys.modules["_json"] = None  # type: ignore[assignment]  # hides it
     with atheris.instrument_imports(include=["json"]):
         second = importlib.import_module("json")
     for name in [name for name in sys.modules if name.partition(".")[0] in ("json", "_json")]:
         del sys.modules[name]
-    sys.modules.update(ours)  # which the app uses
+    sys.modules.update(first)  # for the app
     return second
 
 
 def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
-        sys.exit(f"Say what to fuzz: one of {', '.join(TARGETS)}.")
+        sys.exit(f"Name a target: {', '.join(TARGETS)}.")
     target, options = sys.argv[1], sys.argv[2:]
     example = target.removesuffix("_form")
     sys.path.insert(0, str(ROOT / example))
     with atheris.instrument_imports(include=INSTRUMENTED):
         app = importlib.import_module("app").app
-    app.testing = True  # an exception comes through to the fuzzer, and is no 500
+    app.testing = True  # an exception reaches the fuzzer, instead of becoming a 500
     client = app.test_client()
     content_type = FORM if target.endswith("_form") else "application/octet-stream"
     json = None if example == "image_classification" else json_in_python()
@@ -121,7 +122,7 @@ def main() -> None:
 
     words = [f"-dict={Path(__file__).with_name('json.dict')}"] if json else []
     arguments = [*OPTIONS, *words, f"-artifact_prefix={KEPT}/{target}-", *options]
-    if all(option.startswith("-") for option in options):  # else they are files to send again
+    if all(option.startswith("-") for option in options):  # otherwise they are files to send again
         corpus = KEPT / target
         corpus.mkdir(parents=True, exist_ok=True)
         for seed in seeds(target):

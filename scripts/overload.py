@@ -1,23 +1,25 @@
-"""Ask each container, at its limits in compose.yaml, with ten times the clients that it can serve, and hold slow
-connections to it while another client asks. GRANIAN_... in the environment tries other settings."""
+"""Overload each container with ten times the clients it can serve, and with slow clients.
+
+The containers have the limits of compose.yaml. GRANIAN_... in the environment tries other settings.
+"""
 
 import asyncio
 import sys
 import time
 from contextlib import suppress
-from load import NORMAL, PORTS, TIMEOUT, Counts, client, container, encoded, limit, workers
-from measure_pictures import EXAMPLE, peak_memory, pictures
-from run import IMAGES, build
+from examples import IMAGES, build, container_memory, workers
+from load import NORMAL, TIMEOUT, Counts, client, http_request, limited_container, memory_limit
+from measure_pictures import EXAMPLE, PHOTO, pictures
 
 SECONDS = 20  # of overload
-FEWEST = 2  # clients that a container can serve, one for each worker, and then twice as many, and so on
-STEP = 3  # seconds, with each number of clients
-QUIET = 200  # requests before the overload, the longest of which is normal
-IN_A_ROW = 10  # requests that take no longer: it is back to normal
+FEWEST = 2  # clients to begin with, one for each worker; then twice as many, and so on
+STEP = 3  # seconds with each number of clients
+QUIET = 200  # requests before the overload; the longest of them is the normal time
+IN_A_ROW = 10  # requests that must take no longer than that: then the container is back to normal
 REQUESTS = 500  # of a normal client beside slow ones
-PATIENCE = 30  # seconds for them, and for an answer after it
+PATIENCE = 30  # seconds for these requests
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"
-SLOW = {  # what each of the slow clients sends, and then a byte each second, except for those that are silent
+SLOW = {  # number of slow clients, what each sends first, and what it then sends once a second
     "200 silent": (200, b"", b""),
     "200 slow heads": (200, HEAD + b"X: ", b"x"),
     "200 slow bodies": (200, HEAD + b"Content-Length: 1000\r\n\r\n", b"5"),
@@ -25,21 +27,21 @@ SLOW = {  # what each of the slow clients sends, and then a byte each second, ex
 }
 
 
-async def ask(example: str, request: bytes, clients: int, seconds: float) -> Counts:
-    """Let so many clients ask, each again as soon as it is answered; those of the end are waited for, too."""
+async def ask(port: int, request: bytes, clients: int, seconds: float) -> Counts:
+    """Let a number of clients ask for a time, each again as soon as it has its answer. Wait for the last answers."""
     counts = Counts()
     async with asyncio.TaskGroup() as group:
         for _ in range(clients):
-            group.create_task(client(example, [(request, 200)], counts, seconds))
+            group.create_task(client(port, [(request, 200)], counts, seconds))
     return counts
 
 
-async def served(example: str, request: bytes) -> int:
-    """Return how many clients a container can serve, from FEWEST on: with twice as many, it answers hardly more."""
+async def clients_served(port: int, request: bytes) -> int:
+    """Return how many clients a container can serve: with twice as many, it answers hardly more requests a second."""
 
     async def rate(clients: int) -> float:
         begin = time.perf_counter()
-        return len((await ask(example, request, clients, STEP)).answered) / (time.perf_counter() - begin)
+        return len((await ask(port, request, clients, STEP)).answered) / (time.perf_counter() - begin)
 
     clients, answered = FEWEST, await rate(FEWEST)
     while (more := await rate(2 * clients)) > 1.1 * answered:
@@ -47,38 +49,39 @@ async def served(example: str, request: bytes) -> int:
     return clients
 
 
-async def normal(example: str, counts: Counts, requests: int, seconds: float = 1e9) -> None:
+async def normal(port: int, example: str, requests: int, seconds: float = 1e9) -> Counts:
     """Send small requests, each over a connection of its own."""
-    await client(example, [(NORMAL[example], 200)], counts, seconds, requests, kept=1)
+    counts = Counts()
+    await client(port, [(NORMAL[example], 200)], counts, seconds, requests, kept=1)
+    return counts
 
 
-async def recovery(example: str, longest: float) -> float:
-    """Return after how many seconds the first of some requests was sent that are all answered as fast as is normal."""
+async def recovery(port: int, example: str, longest: float) -> float:
+    """Return the seconds until a container answers IN_A_ROW small requests, each in at most `longest` milliseconds."""
     begin, good, row = time.perf_counter(), 0.0, 0
     while row < IN_A_ROW:
-        if time.perf_counter() - begin > TIMEOUT:
+        start = time.perf_counter()
+        if start - begin > TIMEOUT:
             raise SystemExit(f"{example} is not back to normal after {TIMEOUT} s")
-        start, counts = time.perf_counter(), Counts()
-        await normal(example, counts, 1)
-        if counts.milliseconds(100) <= longest:
+        if (await normal(port, example, 1)).milliseconds(100) <= longest:
             row, good = row + 1, good if row else start - begin
         else:
             row = 0
     return good
 
 
-async def overload(example: str, name: str, request: bytes) -> str:
-    quiet = Counts()
-    await normal(example, quiet, QUIET)
-    clients = 10 * await served(example, request)
+async def overload(port: int, name: str, example: str, request: bytes) -> str:
+    """Return the cells of a line in the first table."""
+    quiet = await normal(port, example, QUIET)
+    clients = 10 * await clients_served(port, request)
     first = workers(name)
-    load = asyncio.create_task(ask(example, request, clients, SECONDS))
+    load = asyncio.create_task(ask(port, request, clients, SECONDS))
     await asyncio.sleep(SECONDS)
     end, ends = time.perf_counter(), []
     load.add_done_callback(lambda _: ends.append(time.perf_counter() - end))
-    back = await recovery(example, quiet.milliseconds(100))
+    back = await recovery(port, example, quiet.milliseconds(100))
     counts = await load
-    peak = f"{peak_memory(name) / 1e6:.0f} of {limit(example) / 1e6:.0f} MB"
+    peak = f"{container_memory(name, peak=True) / 1e6:.0f} of {memory_limit(example) / 1e6:.0f} MB"
     waits = " | ".join(f"{counts.milliseconds(percent):,.0f} ms" for percent in (50, 99, 100))
     return (
         f"{clients} | {counts.sent:,} | {len(counts.answered):,} | {counts.refused + counts.failed} | {waits} | {peak} "
@@ -99,13 +102,11 @@ async def drip(port: int, start: bytes, more: bytes) -> None:
             writer.transport.abort()
 
 
-async def beside(example: str, slow: tuple[int, bytes, bytes]) -> str:
-    """Return how a normal client is answered while slow ones hold their connections."""
-    number, start, more = slow
-    counts = Counts()
-    tasks = [asyncio.create_task(drip(PORTS[example], start, more)) for _ in range(number)]
+async def beside_slow_clients(port: int, example: str, number: int, start: bytes, more: bytes) -> str:
+    """Return the cells of a line in the second table."""
+    tasks = [asyncio.create_task(drip(port, start, more)) for _ in range(number)]
     await asyncio.sleep(3)  # all are connected
-    await normal(example, counts, REQUESTS, PATIENCE)
+    counts = await normal(port, example, REQUESTS, PATIENCE)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -118,27 +119,26 @@ def main() -> None:
     for example in examples:
         build(example)
     print(
-        f"Ten times the clients that it can serve, for {SECONDS} s; after that, seconds to the last answer, and until"
+        f"Ten times the clients that a container can serve, for {SECONDS} s. The last two columns count from then on:"
     )
-    print("a small request is answered as fast as before:")
+    print("when the last answer came, and when a small request was answered as fast as before.")
     print(
         "| container | clients | sent | answered | others | p50 | p99 | longest | memory | last answer | normal again |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     tasks = {example: (example, NORMAL[example]) for example in examples}
     if EXAMPLE in examples:
-        photo = pictures()["4000x3000 JPEG"]
-        tasks["12-megapixel photos"] = EXAMPLE, encoded("POST", "/predict", photo)
+        tasks["12-megapixel photos"] = EXAMPLE, http_request("POST", "/predict", pictures()[PHOTO])
     for title, (example, request) in tasks.items():
-        with container(example) as name:
-            print(f"| {title} | {asyncio.run(overload(example, name, request))} |", flush=True)
+        with limited_container(example) as (port, name):
+            print(f"| {title} | {asyncio.run(overload(port, name, example, request))} |", flush=True)
     print("\nA normal client beside slow ones:")
     print("| container | slow clients | sent | answered | p50 | p99 | longest |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for example in examples:
         for title, slow in SLOW.items():
-            with container(example):
-                print(f"| {example} | {title} | {asyncio.run(beside(example, slow))} |", flush=True)
+            with limited_container(example) as (port, _):
+                print(f"| {example} | {title} | {asyncio.run(beside_slow_clients(port, example, *slow))} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def predict() -> Response:
         text = body.read_all()
         with one_long_body if len(text) > LONG else nullcontext():
             try:
-                return Response(predict_json(text) + b"\n", content_type="application/json")
+                return app.response_class(predict_json(text) + b"\n", content_type="application/json")
             except ValidationError as error:
                 return invalid(error)  # inside the lock, because the error still holds the whole input
             except ValueError as error:

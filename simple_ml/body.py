@@ -11,33 +11,28 @@ free = MAX_BYTES_AT_ONCE  # bytes that may still come
 lock = threading.Lock()
 
 
-def take(size: int) -> None:
-    global free
-    with lock:
-        free -= size
-
-
 class Body:
     """The body of the current request. `with Body() as body:` counts its bytes until the block ends.
 
     Only bytes that have arrived count: announcing a large body does not take memory from other clients.
     """
 
-    def __init__(self) -> None:
-        self.stream = request.stream
-        self.size = 0
-
     def __enter__(self) -> "Body":
+        self.stream, self.size = request.stream, 0
         return self
 
     def __exit__(self, *_: object) -> None:
-        take(-self.size)
+        global free
+        with lock:
+            free += self.size
 
     def read(self, size: int = -1) -> bytes:
         """Return up to `size` bytes, none at the end. Answers 413 or 503 if there are too many."""
+        global free
         piece = self.stream.read(size)
-        take(len(piece))
         self.size += len(piece)
+        with lock:
+            free -= len(piece)
         if free < 0:
             raise ServiceUnavailable("Too many large bodies came at once. Try again.", retry_after=1)
         if self.size == MAX_BYTES:  # Werkzeug silently cuts off a body of unknown length ("chunked") at the limit

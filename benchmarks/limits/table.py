@@ -1,8 +1,7 @@
 """Two limits of simple_ml: the model call alone (`bare`), and the smallest Flask route with our library calls."""
 
-import json
+import model
 import numpy as np
-import onnxruntime
 from collections.abc import Callable, Iterable
 from flask import Flask, Response, request
 from pydantic import ConfigDict, Field, TypeAdapter
@@ -10,16 +9,13 @@ from pydantic_core import to_json
 from typing import Annotated
 from typing_extensions import TypedDict
 
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = options.inter_op_num_threads = 1
-session = onnxruntime.InferenceSession("model.onnx", options, ["CPUExecutionProvider"])
 example = {name: np.array([[value]], np.float32) for name, value in {"f1": 4, "f2": 5, "f3": 10}.items()}
 answer = b'{"prediction":"virginica","probabilities":{"setosa":0.0,"versicolor":0.0,"virginica":1.0}}\n'
 headers = [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))]
 
 
 def bare(environ: dict, start_response: Callable) -> Iterable[bytes]:
-    session.run(None, example)
+    model.session.run(None, example)
     start_response("200 OK", headers)
     return [answer]
 
@@ -35,7 +31,6 @@ class Row(TypedDict):
 
 
 adapter = TypeAdapter(Row)
-classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
 route = Flask(__name__)
 
 
@@ -43,7 +38,7 @@ route = Flask(__name__)
 def predict() -> Response:
     row = adapter.validate_json(request.get_data())
     inputs = {name: np.array([[value]], np.float32) for name, value in row.items()}
-    label, scores = session.run(None, inputs)
-    probabilities = dict(zip(classes, scores[0].astype(float).round(6).tolist(), strict=True))
+    label, scores = model.session.run(None, inputs)
+    probabilities = dict(zip(model.classes, scores[0].astype(float).round(6).tolist(), strict=True))
     text = to_json({"prediction": label[0], "probabilities": probabilities})
     return Response(text + b"\n", content_type="application/json")
