@@ -217,13 +217,12 @@ def task_of(values: NDArray, last: str, labels: list[str], told: str | None, los
         raise Refusal("a softmax of one output is always 1: use a sigmoid, or an output for each label")
     task = told or guess_task(outputs, count, last, together, loss)
     if task is None:
-        advice = "or predicts a number, and then there are no labels" if outputs == 1 else "one for each output"
-        if (outputs, count) not in (wanted["number"], wanted["logit"]) and outputs != count:
-            raise Refusal(
-                f"it has {outputs} outputs and {count} labels: give {outputs if outputs > 1 else 2}, {advice}"
-            )
-        trained = f" and the loss {loss}" if loss else ""
-        raise Refusal(f"its last step {last}{trained} do not say what it predicts: say it by `task` (--task)")
+        if outputs == 1 and count not in (0, 2):
+            raise Refusal(f"it has 1 output and labels: {count}, so give 2, for 0 and for 1, or none for a number")
+        if outputs > 1 and outputs != count:
+            raise Refusal(f"it has {outputs} outputs and {count} labels, so give one label for each output")
+        trained = f", trained with {loss}," if loss else ""
+        raise Refusal(f"its last step {last}{trained} does not say what it predicts, so say it by `task` (--task)")
     if (outputs, count) != wanted.get(task, (count, count)) or (outputs < 2 and task in ("softmax", "logits")):
         raise Refusal(f"it has {outputs} outputs and {count} labels, which is not a task of {task}")
     if task == "softmax" and not together:

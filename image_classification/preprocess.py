@@ -13,7 +13,7 @@ they look the same, so `digit` takes these steps:
 import contextlib
 import math
 import numpy as np
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFilter
 from typing import Any
@@ -22,10 +22,12 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Ints = NDArray[np.intp]
 Box = tuple[int, int, int, int]
+Taps = tuple[Ints, Floats]
 
 METHODS = ("photo", "digit")
 FILTERS = ("bilinear", "bicubic", "nearest", "lanczos", "box", "hamming")
 RESIZE = ("bilinear", "bicubic", "nearest", *(f"pil-{method}" for method in FILTERS))
+GREY = ("1", "L", "LA", "I;16", "I")
 STRIP = 1_000_000  # pixels that are converted at a time: a whole copy of a large scan would take too much memory
 WORK = 192  # longest side, in pixels, at which the ink is searched for
 GRID = 64  # longest side at which the paper's brightness is estimated
@@ -64,8 +66,11 @@ def photo(image: Image.Image, size: tuple[int, int], channels: int, resize: str)
     height, width = size
     mode = "L" if channels == 1 else "RGB"
     if not resize.startswith("pil-"):
+        # TensorFlow rounds down when it makes a colour PNG grey, Pillow does not
+        from_colour = channels == 1 and image.format == "PNG" and image.mode not in GREY
+        matrix = (0.299, 0.587, 0.114, -0.5) if from_colour else None
         rows, columns = taps(image.height, height, resize), taps(image.width, width, resize)
-        return interpolate(image, mode, rows, columns).reshape(height, width, channels)
+        return interpolate(levels(image, mode, matrix), rows, columns).reshape(height, width, channels)
     method = Image.Resampling[resize.removeprefix("pil-").upper()]
     narrow = Image.new(mode, (min(width, image.width), image.height))
     for top, strip in levels(image, mode):
@@ -87,20 +92,19 @@ def strips(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.I
         yield top, image.crop((0, top, image.width, min(top + step, image.height)))
 
 
-def levels(image: Image.Image, mode: str) -> Iterator[tuple[int, Image.Image]]:
-    """Yield `strips` of a picture in mode L or RGB."""
+def levels(image: Image.Image, mode: str, matrix: tuple | None = None) -> Iterator[tuple[int, Image.Image]]:
+    """Yield `strips` of a picture in mode L or RGB. `matrix` says how much red, green and blue make grey."""
     extrema: Any = image.getextrema() if image.mode in ("I", "F") else None  # the lowest and the highest value
-
     for top, strip in strips(image):
         if strip.mode in ("I", "F"):  # 32 bits, of unknown range
             values = (np.asarray(strip, np.float64) - extrema[0]) * (255 / max(extrema[1] - extrema[0], 1e-6))
             strip = Image.fromarray(np.nan_to_num(values).clip(0, 255).astype(np.uint8))
         elif strip.mode.startswith("I;16"):
             strip = Image.fromarray((np.asarray(strip) >> 8).astype(np.uint8))
-        yield top, strip.convert(mode)
+        yield top, strip.convert("RGB").convert("L", matrix) if matrix else strip.convert(mode)
 
 
-def taps(old: int, new: int, method: str) -> tuple[Ints, Floats]:
+def taps(old: int, new: int, method: str) -> Taps:
     """Return which of `old` pixels in a row make each of `new` pixels, and how much they count: two arrays (n, new).
 
     As tf.image.resize: pixels have their centres at 0.5, 1.5 and so on; "bicubic" is Keys' kernel with a = -0.5
@@ -121,15 +125,15 @@ def taps(old: int, new: int, method: str) -> tuple[Ints, Floats]:
     return index.clip(0, old - 1), weight.astype(np.float32)
 
 
-def interpolate(image: Image.Image, mode: str, rows: tuple[Ints, Floats], columns: tuple[Ints, Floats]) -> Floats:
-    """Return the weighted sum of pixels, (height, width, ...) float32, from `taps` of the rows and of the columns."""
+def interpolate(parts: Iterable[tuple[int, Image.Image]], rows: Taps, columns: Taps) -> Floats:
+    """Return the weighted sum of pixels, (height, width, ...) float32, from strips and the `taps` of both axes."""
     (y, row_weights), (x, column_weights) = rows, columns
     used_y, used_x = np.unique(y), np.unique(x)
-    parts = []
-    for top, strip in levels(image, mode):
+    found = []
+    for top, strip in parts:
         here = used_y[(used_y >= top) & (used_y < top + strip.height)] - top
-        parts.append(np.asarray(strip)[here][:, used_x])
-    pixels = np.concatenate(parts).reshape(len(used_y), len(used_x), -1)
+        found.append(np.asarray(strip)[here][:, used_x])
+    pixels = np.concatenate(found).reshape(len(used_y), len(used_x), -1)
     y, x = used_y.searchsorted(y), used_x.searchsorted(x)
     tall = sum(pixels[at] * weight[:, None, None] for at, weight in zip(y, row_weights, strict=True))
     return sum(tall[:, at] * weight[:, None] for at, weight in zip(x, column_weights, strict=True))

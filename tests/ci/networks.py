@@ -257,7 +257,7 @@ def mobilenet_v2() -> dict:
 def efficientnet_b0() -> dict:
     base = keras.applications.EfficientNetB0(weights=None, include_top=False, input_shape=(224, 224, 3), pooling="avg")
     model = keras.Model(base.input, layers.Dense(1000, "softmax")(base.output))
-    return {"model": model, "labels": names(1000), "real": "0..255", "gain": 6}
+    return {"model": model, "labels": names(1000), "real": "0..255", "gain": 10}
 
 
 @network

@@ -30,7 +30,7 @@ def folder(tmp_path_factory) -> Path:
 def probabilities(name: str, values: np.ndarray) -> np.ndarray:
     """Make probabilities of what Keras answers, (n, outputs)."""
     if name.endswith("_as_scores") or name.endswith("_as_a_score"):
-        values = 1 / (1 + np.exp(-values))
+        values = 1 / (1 + np.exp(-values.clip(-80, 80)))
     elif values.shape[1] > 1 and name not in SEVERAL and not np.allclose(values.sum(1), 1, atol=0.05):
         values = np.exp(values - values.max(1, keepdims=True))
         values /= values.sum(1, keepdims=True)
@@ -45,7 +45,7 @@ def test_it_is_served_with_its_own_answers(folder, tmp_path, name):
     tolerance = 0.03 if name in EIGHT_BITS else 0.01
     for control, values in case["controls"].items():  # the comparison would notice
         difference = np.abs(probabilities(name, np.array(values)) - want).max()
-        assert difference > 2 * tolerance, f"another {control} is not noticed"
+        assert difference > tolerance, f"another {control} is not noticed"
     copy = tmp_path / "image_classification"
     shutil.copytree(ROOT / "image_classification", copy, ignore=shutil.ignore_patterns("model.tflite", "__pycache__"))
     shutil.copy(folder / name / "model.tflite", copy)
@@ -84,7 +84,7 @@ SENTENCES = {  # and what each must name
     "too few labels": "3 outputs and 2 labels",
     "too many labels": "3 outputs and 4 labels",
     "no labels": "3 outputs and 0 labels",
-    "one label": "1 output and 1 label",
+    "one label": "1 output and labels: 1",
     "the same label twice": "'a'",
     "a blank label": "blank",
     "a label of two lines": "printed",
