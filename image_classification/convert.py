@@ -5,13 +5,13 @@ Keras networks are traced as for predictions, so layers that act in training onl
 
 import contextlib
 import h5py
+import importlib
 import json
 import keras
 import numpy as np
 import os
 import re
 import tensorflow as tf
-import tf_keras
 import zipfile
 from ai_edge_litert.interpreter import Interpreter
 from collections.abc import Callable, Iterator
@@ -67,7 +67,8 @@ def load_keras(path: Path) -> Any:
             version, has_network = json.loads(archive.read("metadata.json"))["keras_version"], True
     if not has_network:
         raise Refusal(f"{path} holds weights alone: load them into the network, and call export() from Python")
-    library: Any = tf_keras if version.startswith(("1", "2")) else keras
+    # Keras 2 is imported only for its files
+    library: Any = importlib.import_module("tf_keras") if version.startswith(("1", "2")) else keras
     problem = None
     for compiled in (True, False):  # a loss of one's own is no reason to refuse the network
         try:
