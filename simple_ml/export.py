@@ -81,9 +81,7 @@ def check(model: Any, X: pd.DataFrame) -> None:
     if not (is_classifier(model) or is_regressor(model)):
         raise Refusal(f"{type(model).__name__} is neither a classifier nor a regressor")
     if model.predict(X.head(1)).ndim > 1:
-        raise Refusal(
-            f"{type(model).__name__} predicts several values a row, so fit it with a Series as y"
-        )
+        raise Refusal(f"{type(model).__name__} predicts several values a row, so fit it with a Series as y")
 
 
 def describe(model: Any, X: pd.DataFrame) -> tuple[list[dict], list[pd.DataFrame]]:

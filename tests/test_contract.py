@@ -1,27 +1,31 @@
-"""What all four services have in common."""
+"""What all services have in common."""
 
-import os
 import pytest
 import requests
-import signal
 import socket
 import subprocess
 import time
-from conftest import EXAMPLES, ROOT, assert_problem, process
-from pathlib import Path
+from examples import IMAGES, ROOT, ask, free_port, request_of
+from helpers import assert_problem, eventually, process, python
 from urllib.parse import urlsplit
 
 LIMITS = {"passing_arguments": 4096, "simple_ml": 8_000_000, "image_classification": 32 * 2**20}  # bytes
+PREDICTING = list(LIMITS)
 
 
-@pytest.fixture(params=EXAMPLES)
-def url(request, start, place) -> str:
-    return start(request.param, place)
+@pytest.fixture(params=IMAGES)
+def url(request, server) -> str:
+    return server(request.param)
 
 
-@pytest.fixture(params=LIMITS)
-def predict_url(request, start, place) -> str:
-    return start(request.param, place) + "/predict"
+@pytest.fixture(params=PREDICTING)
+def predicting(request, server) -> str:
+    return server(request.param)
+
+
+@pytest.mark.parametrize("example", IMAGES)
+def test_first_request_of_the_readme(example, server):
+    assert ask(urlsplit(server(example)).port, request_of(example)).endswith(b"\n")
 
 
 def test_index_is_a_page(url):
@@ -41,106 +45,98 @@ def test_head_has_no_body(url):
     assert (answer.status_code, answer.content) == (200, b"")
 
 
-def test_unknown_path(url):
-    assert_problem(requests.get(f"{url}/nowhere", timeout=10), 404)
-
-
-@pytest.mark.parametrize("path", ["/", "/healthz"])
-def test_wrong_method(url, path):
-    answer = requests.delete(url + path, timeout=10)
-    assert_problem(answer, 405)
-    assert {"GET", "HEAD", "OPTIONS"} == set(answer.headers["Allow"].split(", "))
-
-
 def test_options(url):
     answer = requests.options(url, timeout=10)
     assert answer.status_code == 200
     assert "GET" in answer.headers["Allow"]
 
 
-def test_predict_wants_post(predict_url):
-    answer = requests.get(predict_url, timeout=10)
+@pytest.mark.parametrize("path", ["/", "/healthz"])
+def test_wrong_method(url, path):
+    answer = requests.delete(url + path, timeout=10)
+    assert answer.status_code == 405
+    assert {"GET", "HEAD", "OPTIONS"} == set(answer.headers["Allow"].split(", "))
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nowhere", 404), ("DELETE", "/", 405)])
+def test_errors_are_problems(predicting, method, path, status):
+    assert_problem(requests.request(method, predicting + path, timeout=10), status)
+
+
+def test_predict_wants_post(predicting):
+    answer = requests.get(f"{predicting}/predict", timeout=10)
     assert_problem(answer, 405)
     assert "POST" in answer.headers["Allow"]
 
 
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [(b"", (400, 415)), (b"\xff\xfe\xfd", (400, 415)), (b"{", (400, 415)), (b"[" * 4000, (400, 415))],
-)
-def test_predict_refuses_nonsense(predict_url, body, status):
-    answer = requests.post(predict_url, data=body, timeout=10)
-    assert answer.status_code in status
+@pytest.mark.parametrize("body", [b"", b"\xff\xfe\xfd", b"{", b"[" * 4000], ids=["empty", "bytes", "{", "["])
+def test_predict_refuses_nonsense(predicting, body):
+    answer = requests.post(f"{predicting}/predict", data=body, timeout=10)
+    assert answer.status_code in (400, 415)
     assert_problem(answer, answer.status_code)
 
 
-@pytest.mark.parametrize("example", LIMITS)
-@pytest.mark.parametrize("chunked", [False, True])
-def test_predict_refuses_a_large_body(example, start, place, chunked):
-    """A chunked body has no Content-Length; neither may be cut off and then answered."""
-    limit = LIMITS[example]
+@pytest.mark.parametrize("example", PREDICTING)
+@pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "chunked"])
+def test_predict_refuses_a_large_body(example, server, chunked):
+    """A chunked body does not say how long it is; it may not be cut off and then answered."""
+    limit, url = LIMITS[example], server(example) + "/predict"
     body = b"1" * limit
-    predict_url = start(example, place) + "/predict"
     data = (body[i : i + 65536] for i in range(0, limit, 65536)) if chunked else body
-    assert_problem(requests.post(predict_url, data=data, timeout=30), 413)
-    assert requests.post(predict_url, data=body[:-1], timeout=30).status_code != 413
+    assert_problem(requests.post(url, data=data, timeout=30), 413)
+    assert requests.post(url, data=body[:-1], timeout=30).status_code != 413
 
 
-def test_large_body_is_refused_before_it_is_sent(predict_url):
-    """`curl` asks with Expect: 100-continue first: the refusal comes without a byte of the body."""
-    address = urlsplit(predict_url)
+def test_a_large_body_is_refused_before_it_is_sent(predicting):
+    """`curl` first asks with `Expect: 100-continue`: it is refused before it has sent a byte of the body."""
+    address = urlsplit(predicting)
     with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
         head = f"POST /predict HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: 99999999999\r\n"
         connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
         assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
-def test_help(example):
-    answer = run(example, "--help")
+def test_openapi_and_docs(predicting):
+    """Whether the document is valid and true, tests/ci/test_openapi.py checks."""
+    openapi = requests.get(f"{predicting}/openapi.json", timeout=10)
+    assert openapi.headers["Content-Type"] == "application/json"
+    assert {"/", "/healthz", "/predict"} == set(openapi.json()["paths"])
+    for path in ("docs", "docs/swagger-ui-bundle.js"):
+        assert requests.get(f"{predicting}/{path}", timeout=10).status_code == 200
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    """Run hello_world; the lines that read the arguments are the same in all four (tests/ci/test_layout.py)."""
+    command = [python("hello_world"), "app.py", *arguments]
+    return subprocess.run(command, cwd=ROOT / "hello_world", capture_output=True, text=True, timeout=60)
+
+
+def test_help():
+    answer = run("--help")
     assert answer.returncode == 0
     assert "--port" in answer.stdout
     assert "GRANIAN_PORT" in answer.stdout
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
-def test_wrong_setting(example):
-    answer = run(example, "--workers", "none")
+def test_wrong_setting():
+    answer = run("--workers", "none")
     assert answer.returncode == 2
     assert "'none' is not a valid integer" in answer.stderr
     assert "Traceback" not in answer.stderr
 
 
-def run(example: str, *arguments: str) -> subprocess.CompletedProcess:
-    python = ROOT / ".venv" / example / "bin" / "python"
-    return subprocess.run(
-        [python, "app.py", *arguments], cwd=ROOT / example, capture_output=True, text=True, timeout=60
-    )
-
-
-def test_settings_from_the_environment():
-    with process("hello_world", GRANIAN_WORKERS="3") as (url, server):
-        while len(workers(server.pid)) < 3:  # the first may answer before the last is there
-            time.sleep(0.1)
-        assert requests.get(url, timeout=10).ok
-
-
-def test_a_worker_that_dies_is_replaced():
-    with process("hello_world", GRANIAN_WORKERS="2") as (url, server):
-        before = workers(server.pid)
-        os.kill(before[0], signal.SIGKILL)
-        while before[0] in workers(server.pid) or len(workers(server.pid)) < 2:
-            time.sleep(0.1)
-        assert requests.get(url, timeout=10).ok
-
-
-def workers(pid: int) -> list[int]:
-    """Return the process ids of a server's workers (on Linux)."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-@pytest.mark.parametrize("example", EXAMPLES)
-def test_sigterm_ends_it_with_exit_code_0(example):
-    with process(example) as (_, server):
+@pytest.mark.parametrize("example", IMAGES)
+def test_port_of_the_environment_and_exit_code_0(example):
+    """Where GRANIAN_PORT is empty, PORT counts, which Cloud Run, Heroku and Render set. SIGTERM ends the service."""
+    with process(example, GRANIAN_PORT="", PORT=str(free_port())) as (_, server):
+        before = time.monotonic()
         server.terminate()
         assert server.wait(10) == 0
+        assert time.monotonic() - before < 2
+
+
+def test_settings_from_the_environment(capfd):
+    with process("hello_world", GRANIAN_WORKERS="3") as (url, _):
+        # the first worker may answer before the last has started
+        eventually("three workers have started", lambda: "Started worker-3" in "".join(capfd.readouterr()))
+        assert requests.get(url, timeout=10).ok

@@ -6,15 +6,16 @@ import pytest
 import requests
 import struct
 import zlib
-from conftest import ROOT, assert_problem
+from examples import ROOT
+from helpers import assert_problem
 from PIL import Image, ImageDraw
 
 SAMPLES = ROOT / "image_classification" / "samples"
 
 
 @pytest.fixture
-def url(start, place) -> str:
-    return start("image_classification", place) + "/predict"
+def url(server) -> str:
+    return server("image_classification") + "/predict"
 
 
 def drawing(size: int = 200, ink="black", paper="white", mode: str = "RGB") -> Image.Image:
@@ -25,7 +26,7 @@ def drawing(size: int = 200, ink="black", paper="white", mode: str = "RGB") -> I
     return image
 
 
-def encoded(image: Image.Image, format: str = "PNG", **options) -> bytes:
+def to_file(image: Image.Image, format: str = "PNG", **options) -> bytes:
     file = io.BytesIO()
     image.save(file, format, **options)
     return file.getvalue()
@@ -44,7 +45,7 @@ def test_samples(url, sample):
 
 
 def test_answer(url):
-    answer = send(url, encoded(drawing())).json()
+    answer = send(url, to_file(drawing())).json()
     assert answer["prediction"] == 7
     assert list(answer["probabilities"]) == list("0123456789")
     assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=0.001)
@@ -56,12 +57,12 @@ def test_several_pictures(url):
 
 
 def test_picture_as_the_body(url):
-    answer = requests.post(url, data=encoded(drawing()), headers={"Content-Type": "image/png"}, timeout=10)
+    answer = requests.post(url, data=to_file(drawing()), headers={"Content-Type": "image/png"}, timeout=10)
     assert answer.json()["prediction"] == 7
 
 
 def test_input_shows_what_the_network_saw(url):
-    seen = np.array(send(url, encoded(drawing()), params={"input": "1"}).json()["input"])
+    seen = np.array(send(url, to_file(drawing()), params={"input": "1"}).json()["input"])
     assert seen.shape == (28, 28)
     assert seen.min() == 0
     assert seen.max() > 200
@@ -69,34 +70,34 @@ def test_input_shows_what_the_network_saw(url):
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF"])
 def test_formats_by_content(url, format):
-    assert send(url, encoded(drawing(), format), name="digit.txt").json()["prediction"] == 7
+    assert send(url, to_file(drawing(), format), name="digit.txt").json()["prediction"] == 7
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "CMYK", "I;16", "I", "F"])
 def test_modes(url, mode):
     image = drawing().convert("L").convert("I").point(lambda x: x * 257) if mode.startswith("I") else drawing()
     format = "TIFF" if mode in ("CMYK", "F", "I") else "PNG"
-    assert send(url, encoded(image.convert(mode), format)).json()["prediction"] == 7
+    assert send(url, to_file(image.convert(mode), format)).json()["prediction"] == 7
 
 
 def test_light_on_dark(url):
-    assert send(url, encoded(drawing(ink="white", paper="black"))).json()["prediction"] == 7
+    assert send(url, to_file(drawing(ink="white", paper="black"))).json()["prediction"] == 7
 
 
 def test_transparent_paper(url):
-    assert send(url, encoded(drawing(paper=(0, 0, 0, 0), mode="RGBA"))).json()["prediction"] == 7
+    assert send(url, to_file(drawing(paper=(0, 0, 0, 0), mode="RGBA"))).json()["prediction"] == 7
 
 
 def test_exif_rotation(url):
     exif = Image.Exif()
     exif[0x0112] = 6  # "turn me by 90 degrees clockwise to see me upright"
     turned = drawing().transpose(Image.Transpose.ROTATE_90)
-    assert send(url, encoded(turned, "JPEG", exif=exif)).json()["prediction"] == 7
+    assert send(url, to_file(turned, "JPEG", exif=exif)).json()["prediction"] == 7
 
 
 @pytest.mark.parametrize("size", [28, 100, 400, 3000])
 def test_sizes(url, size):
-    assert send(url, encoded(drawing(size), "JPEG")).json()["prediction"] == 7
+    assert send(url, to_file(drawing(size), "JPEG")).json()["prediction"] == 7
 
 
 def png_bomb(side: int) -> bytes:
@@ -139,23 +140,23 @@ def svg() -> bytes:
         pytest.param(rle_bmp(7000, 7000), 413, id="rle bmp"),  # would take seconds
         pytest.param(png_bomb(100), 422, id="short png"),
         pytest.param(png_bomb(0), 415, id="0x0"),
-        pytest.param(encoded(drawing(), "JPEG")[:1500], 422, id="truncated jpeg"),
-        pytest.param(encoded(drawing())[:200], 422, id="truncated png"),
+        pytest.param(to_file(drawing(), "JPEG")[:1500], 422, id="truncated jpeg"),
+        pytest.param(to_file(drawing())[:200], 422, id="truncated png"),
         pytest.param((SAMPLES / "three_photo.heic").read_bytes()[:5000], 422, id="truncated heic"),
-        pytest.param(encoded(Image.new("L", (28, 28), "white")), 422, id="white"),
-        pytest.param(encoded(Image.new("L", (28, 28), "black")), 422, id="black"),
-        pytest.param(encoded(Image.new("L", (300, 300), 127)), 422, id="grey"),
-        pytest.param(encoded(Image.new("L", (1, 1), 127)), 422, id="one pixel"),
-        pytest.param(encoded(Image.new("RGBA", (99, 99))), 422, id="transparent"),
+        pytest.param(to_file(Image.new("L", (28, 28), "white")), 422, id="white"),
+        pytest.param(to_file(Image.new("L", (28, 28), "black")), 422, id="black"),
+        pytest.param(to_file(Image.new("L", (300, 300), 127)), 422, id="grey"),
+        pytest.param(to_file(Image.new("L", (1, 1), 127)), 422, id="one pixel"),
+        pytest.param(to_file(Image.new("RGBA", (99, 99))), 422, id="transparent"),
     ],
 )
 def test_bad_pictures(url, file, status):
     assert_problem(send(url, file), status)
-    assert send(url, encoded(drawing())).json()["prediction"] == 7
+    assert send(url, to_file(drawing())).json()["prediction"] == 7
 
 
 def test_one_bad_picture_of_several(url):
-    assert_problem(send(url, encoded(drawing()), b"seven"), 415)
+    assert_problem(send(url, to_file(drawing()), b"seven"), 415)
 
 
 @pytest.mark.parametrize(
@@ -194,5 +195,5 @@ def test_a_chunked_form_that_is_too_large(url):
 
 
 def test_other_field(url):
-    answer = requests.post(url, files={"image": encoded(drawing())}, timeout=10)
+    answer = requests.post(url, files={"image": to_file(drawing())}, timeout=10)
     assert "file" in assert_problem(answer, 400)["detail"]

@@ -2,12 +2,12 @@
 
 import pytest
 import requests
-from conftest import assert_problem
+from helpers import assert_problem
 
 
 @pytest.fixture
-def url(start, place) -> str:
-    return start("passing_arguments", place) + "/predict"
+def url(server) -> str:
+    return server("passing_arguments") + "/predict"
 
 
 @pytest.mark.parametrize(
@@ -44,9 +44,6 @@ def test_whatever_the_content_type(url, content_type):
         ("five", 400, "not JSON"),
         ("5 6", 400, "not JSON"),
         ("05", 400, "not JSON"),
-        ("NaN", 400, "NaN is not a JSON number"),
-        ("Infinity", 400, "Infinity is not a JSON number"),
-        ("-Infinity", 400, "-Infinity is not a JSON number"),
         (b"\xff", 400, "not JSON"),
         ("[" * 4000, 400, "not JSON"),
         ("true", 422, "one JSON number"),
@@ -54,6 +51,9 @@ def test_whatever_the_content_type(url, content_type):
         ('"5"', 422, "one JSON number"),
         ("[5]", 422, "one JSON number"),
         ('{"number": 5}', 422, "one JSON number"),
+        ("NaN", 422, "between"),
+        ("Infinity", 422, "between"),
+        ("-Infinity", 422, "between"),
         ("1e999", 422, "between -1e+154 and 1e+154"),
         ("1.01e154", 422, "between"),
         ("1" * 156, 422, "between"),

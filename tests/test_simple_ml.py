@@ -1,17 +1,17 @@
-"""simple_ml: features in, a species out. (test_export.py: other models than the one that ships.)"""
+"""simple_ml: features in, a species out. (Other models: tests/ci/test_export.py)"""
 
 import json
 import pytest
 import requests
-from conftest import assert_problem
+from helpers import assert_problem
 
 FLOWER = {"f1": 4, "f2": 5, "f3": 10}
 SPECIES = ["setosa", "versicolor", "virginica"]
 
 
 @pytest.fixture
-def url(start, place) -> str:
-    return start("simple_ml", place) + "/predict"
+def url(server) -> str:
+    return server("simple_ml") + "/predict"
 
 
 def test_one_flower(url):

@@ -1,4 +1,4 @@
-"""image_classification's train.py, run for real on little data; what it writes is served."""
+"""image_classification: train.py on little data, and another network; the service answers with what they write."""
 
 import io
 import numpy as np
@@ -6,16 +6,19 @@ import os
 import pytest
 import requests
 import shutil
-import subprocess
-from conftest import ROOT, docker, process
+from examples import ROOT, docker
+from helpers import process
 from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
-PYTHON = ROOT / ".venv" / "image_classification-train" / "bin" / "python"
+EXAMPLE = ROOT / "image_classification"
+TRAINER = "imageclassification-train:tested"
+
+pytestmark = pytest.mark.docker
 
 
-@pytest.fixture(scope="module")
-def printed_digits(tmp_path_factory):
+@pytest.fixture
+def printed_digits(tmp_path) -> Path:
     """A file like Keras's mnist.npz, with digits of a printed font: 28x28, uint8, light on dark."""
     random = np.random.default_rng(0)
 
@@ -29,59 +32,49 @@ def printed_digits(tmp_path_factory):
             pictures.append(np.asarray(picture.rotate(random.uniform(-8, 8))))
         return np.stack(pictures), labels
 
-    file = tmp_path_factory.mktemp("data") / "printed.npz"
+    file = tmp_path / "printed.npz"
     (x_train, y_train), (x_test, y_test) = images(1000), images(100)
     np.savez(file, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
     return file
-
-
-def test_help():
-    answer = subprocess.run(
-        [PYTHON, "train.py", "--help"], cwd=ROOT / "image_classification", capture_output=True, text=True
-    )
-    assert answer.returncode == 0
-    assert "--data" in answer.stdout
 
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """A copy of the example without a model."""
     copy = tmp_path / "image_classification"
-    shutil.copytree(ROOT / "image_classification", copy, ignore=shutil.ignore_patterns("model.tflite", "__pycache__"))
+    shutil.copytree(EXAMPLE, copy, ignore=shutil.ignore_patterns("model.tflite", "__pycache__"))
     return copy
 
 
-def assert_served(folder: Path) -> None:
+@pytest.fixture(scope="module")
+def trainer() -> str:
+    """The image for training."""
+    docker("build", "--tag", TRAINER, "--file", EXAMPLE / "Dockerfile.train", EXAMPLE)
+    return TRAINER
+
+
+def run(trainer: str, folder: Path, *arguments: str) -> str:
+    """Run Python in the image for training, as the README does: the files that it writes belong to the user."""
+    user = ["--user", f"{os.getuid()}:{os.getgid()}", "--volume", f"{folder}:/train"]
+    printed = docker("run", "--rm", *user, trainer, *arguments)
+    assert (folder / "model.tflite").stat().st_uid == os.getuid()
+    return printed
+
+
+def test_what_it_trains_is_served(trainer, printed_digits, folder):
+    shutil.copy(printed_digits, folder / "mnist.npz")
+    training = ["train.py", "--data", "mnist.npz", "--epochs", "1", "--limit", "800"]
+    assert "Test: " in run(trainer, folder, *training)
     with process("image_classification", folder) as (url, _):
         sample = (folder / "samples" / "seven.png").read_bytes()
         answer = requests.post(f"{url}/predict", files={"file": sample}, timeout=10).json()
-        assert list(answer["probabilities"]) == list("0123456789")
-
-
-def test_what_it_trains_is_served(printed_digits, folder):
-    command = [PYTHON, "train.py", "--data", printed_digits, "--epochs", "2", "--limit", "800"]
-    answer = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert answer.returncode == 0, answer.stderr
-    assert "Test: " in answer.stdout
-    assert_served(folder)
-
-
-@pytest.mark.docker
-def test_what_a_container_trains_is_served(printed_digits, folder):
-    """As the README says it, but with other data: the container writes the model into the folder, as the user."""
-    shutil.copy(printed_digits, folder / "mnist.npz")
-    docker("build", "--tag", "imageclassification-train", "--file", folder / "Dockerfile.train", folder)
-    user = ["--user", f"{os.getuid()}:{os.getgid()}", "--volume", f"{folder}:/train"]
-    training = ["imageclassification-train", "train.py", "--data", "mnist.npz", "--epochs", "1", "--limit", "800"]
-    assert "Test: " in docker("run", "--rm", *user, *training)
-    assert (folder / "model.tflite").stat().st_uid == os.getuid()
-    assert_served(folder)
+    assert list(answer["probabilities"]) == list("0123456789")
 
 
 COLOURS = {"rust": (180, 60, 30), "moss": (70, 120, 50), "sky": (110, 170, 230)}
 TRAIN_COLOURS = f"""
-import keras, numpy as np, train
-from pathlib import Path
+import keras, numpy as np
+from export import export
 
 colours = np.array({list(COLOURS.values())}, np.float32) / 255
 random = np.random.default_rng(0)
@@ -92,8 +85,7 @@ output = keras.layers.Dense(3, "softmax")(keras.layers.GlobalAveragePooling2D()(
 network = keras.Model(image, output)
 network.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy")
 network.fit(images, labels, epochs=30, verbose=0)
-train.LABELS = {list(COLOURS)}
-train.convert(network, Path("model.tflite"))
+export(network, {list(COLOURS)})
 """
 PREPARE_COLOURS = """
 import io
@@ -105,9 +97,9 @@ def prepare(image, shape):
 """
 
 
-def test_another_network_is_served_by_the_same_app(folder):
-    """Another size of input, colour and other labels: only the model and preprocess.py are replaced."""
-    subprocess.run([PYTHON, "-c", TRAIN_COLOURS], cwd=folder, check=True, capture_output=True)
+def test_another_network_is_served_by_the_same_app(trainer, folder):
+    """Another size, with colours and other labels: only the model and preprocess.py are replaced."""
+    run(trainer, folder, "-c", TRAIN_COLOURS)
     (folder / "preprocess.py").write_text(PREPARE_COLOURS)
     with process("image_classification", folder) as (url, _):
         for label, colour in COLOURS.items():

@@ -11,7 +11,7 @@ import pytest
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from conftest import EXAMPLES, ROOT, docker
+from examples import IMAGES, ROOT, docker
 from pathlib import Path
 
 pytestmark = pytest.mark.docker
@@ -58,7 +58,8 @@ def all_healthy() -> bool:
     return len(replicas()) == len(replicas("--filter", "health=healthy")) == REPLICAS
 
 
-def image() -> str:
+def deployed() -> str:
+    """Return the image that hello_world has now."""
     return docker("service", "inspect", "--format", "{{.Spec.TaskTemplate.ContainerSpec.Image}}", SERVICE)
 
 
@@ -80,16 +81,16 @@ def swarm() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def stack(swarm, built) -> Iterator[None]:
+def stack(swarm, image) -> Iterator[None]:
     """Deploy compose.yaml with compose.swarm.yaml: one replica of each service, three of hello_world."""
-    for example, tag in EXAMPLES.items():
-        docker("tag", built(example), f"{REGISTRY}{tag}:1")
+    for example, tag in IMAGES.items():
+        docker("tag", image(example), f"{REGISTRY}{tag}:1")
     files = [f"--compose-file={ROOT / name}" for name in ("compose.yaml", "compose.swarm.yaml")]
     environment = os.environ | {"REGISTRY": REGISTRY, "TAG": "1", "REPLICAS": "1"}
     try:
         docker("stack", "deploy", "--resolve-image", "never", *files, STACK, env=environment)
         docker("service", "scale", "--detach", f"{SERVICE}={REPLICAS}")
-        services = [f"{STACK}_{example}" for example in EXAMPLES]
+        services = [f"{STACK}_{example}" for example in IMAGES]
         eventually("all are healthy", lambda: all(replicas("--filter", "health=healthy", service=s) for s in services))
         yield
     finally:
@@ -104,7 +105,7 @@ def stack(swarm, built) -> Iterator[None]:
 def load() -> Iterator[dict]:
     """Ask hello_world all the while, at least 300 times; what came of it is in the dictionary at the end."""
     eventually("all replicas are healthy", all_healthy)
-    name = docker("run", "--detach", "--network", f"{STACK}_default", "simpleflask", "-c", CLIENT, "hello_world", "300")
+    name = docker("run", "--detach", "--network", f"{STACK}_default", f"{IMAGE}:1", "-c", CLIENT, "hello_world", "300")
     counts: dict = {}
     try:
         eventually("the client asks", lambda: docker("logs", name) == "asking")
@@ -118,18 +119,18 @@ def load() -> Iterator[dict]:
 
 def update(to: str, dockerfile: str) -> str:
     """Build an image, roll it out, wait until Swarm is done with it, and return what it says of that."""
-    docker("build", "--tag", f"{IMAGE}:{to}", "-", input=f"FROM simpleflask\n{dockerfile}\n")
+    docker("build", "--tag", f"{IMAGE}:{to}", "-", input=f"FROM {IMAGE}:1\n{dockerfile}\n")
     docker("service", "update", "--detach", "--no-resolve-image", "--image", f"{IMAGE}:{to}", SERVICE)
     state = ["service", "inspect", "--format", "{{if .UpdateStatus}}{{.UpdateStatus.State}}{{end}}", SERVICE]
     ends = ("completed", "rollback_completed", "paused", "rollback_paused")
-    eventually("the update has come to an end", lambda: docker(*state) in ends)
+    eventually("the update has ended", lambda: docker(*state) in ends)
     return docker(*state)
 
 
 def test_the_four_services_answer(stack):
-    urls = [f"http://{example}:5000/healthz" for example in EXAMPLES]
+    urls = [f"http://{example}:5000/healthz" for example in IMAGES]
     code = f"import urllib.request as u; print([u.urlopen(url, timeout=30).status for url in {urls}])"
-    assert docker("run", "--rm", "--network", f"{STACK}_default", "simpleflask", "-c", code) == "[200, 200, 200, 200]"
+    assert docker("run", "--rm", "--network", f"{STACK}_default", f"{IMAGE}:1", "-c", code) == "[200, 200, 200, 200]"
 
 
 def test_replicas_share_the_load(stack):
@@ -164,9 +165,9 @@ def test_a_rolling_update(stack):
 
 @pytest.mark.parametrize("fault", BAD)
 def test_a_bad_image_is_rolled_back(stack, fault):
-    before = image()
+    before = deployed()
     with load() as counts:
         assert update(fault, BAD[fault]) == "rollback_completed", report()
     assert counts["lost"] == 0
-    assert image() == before
+    assert deployed() == before
     eventually("the replicas are the old ones", all_healthy)

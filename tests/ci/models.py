@@ -1,7 +1,4 @@
-"""Which scikit-learn models simple_ml serves, and which it refuses: the promise that one edits train.py alone.
-
-Each is fitted, exported, and served by the unchanged app.py over HTTP; its answers must be scikit-learn's.
-"""
+"""scikit-learn models that simple_ml serves, and ones that it refuses, and how the tests serve one."""
 
 import contextlib
 import json
@@ -9,12 +6,11 @@ import numpy as np
 import os
 import pandas as pd
 import pytest
-import requests
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
-from conftest import ROOT, assert_problem, free_port, wait_until_healthy
+from examples import ROOT
+from helpers import process
 from pathlib import Path
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
@@ -49,10 +45,10 @@ from sklearn.svm import SVC, LinearSVC
 from threadpoolctl import threadpool_limits
 from typing import Any
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before export.py imports ONNX Runtime, which would report to Microsoft
 sys.path.insert(0, str(ROOT / "simple_ml"))
 from export import export
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # scikit-learn's own, of models that we only want to see converted
 threadpool_limits(1)  # so little data is slower on several processors
 
 rng = np.random.default_rng(0)
@@ -218,20 +214,12 @@ REFUSED: dict[str, tuple[Any, pd.DataFrame, Any, str]] = {  # and what the sente
 
 @contextlib.contextmanager
 def serve(model: Any, X: pd.DataFrame, folder: Path) -> Iterator[str]:
-    """Export a fitted model, start a copy of app.py beside it, and yield the address that predicts."""
+    """Export a fitted model, start a copy of simple_ml with it, and yield its address."""
+    others = shutil.ignore_patterns("model.onnx", "__pycache__")
+    shutil.copytree(ROOT / "simple_ml", folder, ignore=others, dirs_exist_ok=True)
     export(model, X, folder / "model.onnx")
-    for name in ("app.py", "schema.py"):
-        shutil.copy(ROOT / "simple_ml" / name, folder)
-    shutil.copytree(ROOT / "simple_ml" / "templates", folder / "templates")
-    address = f"http://127.0.0.1:{(port := free_port())}"
-    environment = os.environ | {"GRANIAN_PORT": str(port), "GRANIAN_WORKERS": "1"}
-    server = subprocess.Popen([sys.executable, "app.py"], cwd=folder, env=environment, stdin=subprocess.DEVNULL)
-    try:
-        wait_until_healthy(address, lambda: server.poll() is None)
-        yield f"{address}/predict"
-    finally:
-        server.terminate()
-        server.wait(20)
+    with process("simple_ml", folder, GRANIAN_WORKERS="1") as (url, _):
+        yield url
 
 
 def as_sent(rows: pd.DataFrame) -> list[dict]:
@@ -253,78 +241,3 @@ def assert_same(answers: list[dict], model: Any, rows: pd.DataFrame) -> None:
     assert np.array(got) == pytest.approx(model.predict_proba(rows), abs=1e-4)
     names = [value if isinstance(value, str) else json.dumps(value) for value in model.classes_.tolist()]
     assert list(answers[0]["probabilities"]) == names
-
-
-@pytest.mark.parametrize("name", SERVED)
-def test_served(name: str, tmp_path: Path) -> None:
-    """app.py gives scikit-learn's predictions, for one row and for many, nulls among them."""
-    model, X, y = SERVED[name]
-    rows = X.iloc[::5]
-    with serve(model.fit(X, y), X, tmp_path) as predict:
-        answers = requests.post(predict, json=as_sent(rows)).json()
-        assert len(answers) == len(rows)
-        assert_same(answers, model, rows)
-        assert requests.post(predict, json=as_sent(rows)[0]).json() == answers[0]
-        assert_problem(requests.post(predict, json={}), 422)
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_refused(name: str, tmp_path: Path) -> None:
-    """export.py says in one sentence which step it is, and writes nothing."""
-    model, X, y, culprit = REFUSED[name]
-    with pytest.raises(SystemExit) as refusal:
-        export(model.fit(X, y), X, tmp_path / "model.onnx")
-    sentence = str(refusal.value)
-    assert culprit in sentence
-    assert sentence.startswith("This model cannot be served: ")
-    assert sentence.endswith(".")
-    assert "\n" not in sentence
-    assert len(sentence) < 400
-    assert not (tmp_path / "model.onnx").exists()
-
-
-def test_refused_by_train_py(tmp_path: Path) -> None:
-    """Run as people run it, the sentence is all that train.py ends with."""
-    shutil.copy(ROOT / "simple_ml" / "export.py", tmp_path)
-    train = (ROOT / "simple_ml" / "train.py").read_text()
-    spline = train.replace("StandardScaler()", "SplineTransformer()").replace("StandardScaler", "SplineTransformer")
-    (tmp_path / "train.py").write_text(spline)
-    run = subprocess.run([sys.executable, "train.py"], cwd=tmp_path, capture_output=True, text=True)
-    assert run.returncode == 1
-    assert run.stderr.startswith("This model cannot be served: skl2onnx cannot convert its step SplineTransformer (")
-    assert run.stderr.count("\n") == 1
-
-
-def test_what_app_py_accepts_of_a_column_follows_from_the_model(tmp_path: Path) -> None:
-    """A category that the model refuses is a 422 that lists the known ones; nulls pass where there were nulls."""
-    model = people(OneHotEncoder()).fit(PEOPLE, BUYS)
-    row = as_sent(PEOPLE)[0]
-    bad = row | {"city": "Atlantis", "age": 30.5, "income": None, "member": 1}
-    with serve(model, PEOPLE, tmp_path) as predict:
-        errors = assert_problem(requests.post(predict, json=[row, bad]), 422)["errors"]
-        assert {error["pointer"] for error in errors} == {f"#/1/{name}" for name in PEOPLE}
-        assert "'Rome', 'Vienna' or 'Zürich'" in errors[0]["detail"]
-
-
-def test_numbers_as_categories(tmp_path: Path) -> None:
-    X, y = SERVED["whole numbers as categories"][1:]
-    model = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(X, y)
-    with serve(model, X, tmp_path) as predict:
-        errors = assert_problem(requests.post(predict, json={"age": 99, "member": True}), 422)["errors"]
-        assert [error["pointer"] for error in errors] == ["#/age"]
-
-
-def test_unknown_categories_where_the_model_ignores_them(tmp_path: Path) -> None:
-    model = people(OneHotEncoder(handle_unknown="ignore")).fit(PEOPLE, BUYS)
-    rows = PEOPLE.head(20).assign(city="Atlantis")
-    with serve(model, PEOPLE, tmp_path) as predict:
-        assert_same(requests.post(predict, json=as_sent(rows)).json(), model, rows)
-
-
-def test_words_that_training_did_not_see(tmp_path: Path) -> None:
-    """The words of a text are found as scikit-learn finds them: case, accents, punctuation, other scripts."""
-    model, X, y = SERVED["words of a text"]
-    texts = ["", "GOOD  Film!", "ÉCOLE, Café & CAFÉ", "not_good good-ish (good)", "日本 good", "a b\tc\nbad", "SCHÖN"]
-    rows = pd.DataFrame({"review": texts})
-    with serve(model.fit(X, y), X, tmp_path) as predict:
-        assert_same(requests.post(predict, json=as_sent(rows)).json(), model, rows)

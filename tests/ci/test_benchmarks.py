@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-from conftest import ROOT
+from examples import ROOT
 
 PYTHON = ROOT / ".venv" / "benchmarks" / "bin" / "python"
 RESULTS = """\
@@ -38,15 +38,16 @@ def test_report(tmp_path):
     assert {path.name for path in tmp_path.glob("*.svg")} == {"throughput.svg", "batches.svg", "cost.svg"}
 
 
-def test_readme_has_the_table_of_the_whole_run():
+def test_performance_page_has_the_table_of_the_whole_run():
+    page = ROOT / "docs" / "performance.md"
     rows = (ROOT / "benchmarks" / "results" / "results.csv").read_text().splitlines()
-    found = re.search("(?s)<!-- by make bench -->\n(.*)<!-- end -->", (ROOT / "README.md").read_text())
+    found = re.search("(?s)<!-- by make bench -->\n(.*)<!-- end -->", page.read_text())
     table = [line for line in found[1].splitlines() if line.startswith("| ")]
     assert table[0].startswith("| requests/s | GET / |")
     written = (ROOT / "benchmarks" / "results" / "results.md").read_text()
     assert len(rows) > 100
     assert "\n".join(table) in "\n".join(line for line in written.splitlines() if line.startswith("| "))
-    assert (ROOT / re.search(r"!\[.*\]\((.*)\)", found[1])[1]).exists()
+    assert (page.parent / re.search(r"!\[.*\]\((.*)\)", found[1])[1]).exists()
 
 
 def test_a_part_can_be_asked_for():

@@ -5,7 +5,7 @@ import pytest
 import shutil
 import subprocess
 import sys
-from conftest import ROOT
+from examples import ROOT
 from pathlib import Path
 from PIL import Image
 
@@ -19,8 +19,8 @@ def evaluate(url: str, *arguments: str | Path) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture
-def url(start) -> str:
-    return start("image_classification", "process")
+def url(server) -> str:
+    return server("image_classification")
 
 
 def test_folder(url, tmp_path):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-FILE = Path(__file__).parents[1] / "image_classification" / "preprocess.py"
+FILE = Path(__file__).parents[2] / "image_classification" / "preprocess.py"
 SPEC = importlib.util.spec_from_file_location("preprocess", FILE)
 assert SPEC
 assert SPEC.loader

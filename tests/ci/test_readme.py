@@ -1,8 +1,8 @@
-"""The READMEs are run: every command as written, in order, and what it prints is compared with what they show.
+"""The READMEs and the pages in docs/ are run: every command in order, and its output is compared with what they show.
 
-In a block marked `console`, a line after `$ ` is a command and the lines below it are what it prints. In one marked
-`pycon`, doctest runs the lines after `>>> `. In what is shown, `...` stands for anything. Only a comment before a
-block, `<!-- not tested: why -->`, exempts it.
+In a block marked `console`, a line after `$ ` is a command, and the lines below it are what it prints. In a block
+marked `pycon`, doctest runs the lines after `>>> `. `...` stands for any output. Only a comment before a block,
+`<!-- not tested: why -->`, exempts it. A block marked `text` holds nothing to run.
 """
 
 import doctest
@@ -12,20 +12,22 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from conftest import EXAMPLES, ROOT, docker
+from examples import IMAGES, ROOT, docker
+from helpers import eventually
 from markdown_it import MarkdownIt
 from pathlib import Path
-from test_docker import health
 
 COMMAND_SECONDS = 900
-GUIDE = "docs/operating.md"
-READMES = ["README.md", "benchmarks/README.md", *(f"{example}/README.md" for example in EXAMPLES)]
+READMES = ["README.md", "benchmarks/README.md", *(f"{example}/README.md" for example in IMAGES)]
+PAGES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md"))
+
+pytestmark = [pytest.mark.docker, pytest.mark.compose]
 
 
-def blocks(readme: Path) -> Iterator[tuple[int, str, str]]:
-    """Yield line number, language and content of the code blocks of a README that are not exempt."""
+def blocks(page: Path) -> Iterator[tuple[int, str, str]]:
+    """Yield line number, language and content of the code blocks of a page that are not exempt."""
     exempt = False
-    for token in MarkdownIt().parse(readme.read_text()):
+    for token in MarkdownIt().parse(page.read_text()):
         if token.type == "fence" and not exempt and token.map:
             yield token.map[0] + 1, token.info, token.content
         if token.type in ("fence", "html_block"):
@@ -77,39 +79,54 @@ class Terminal:
 
 @pytest.fixture
 def clone(tmp_path) -> Iterator[Path]:
-    """A copy of what the repository holds, as `git clone` would give it, and no container left from it."""
-    made = shutil.ignore_patterns(".git", ".venv", ".run", ".*_cache", "__pycache__", "model.onnx")
+    """A copy of what the repository holds, as `git clone` would give it. Its containers are removed in the end."""
+    made = shutil.ignore_patterns(".git", ".venv", ".run", ".*_cache", "__pycache__", "model.onnx", "sbom")
     shutil.copytree(ROOT, tmp_path / "clone", ignore=made)
-    before = set(docker("ps", "--all", "--quiet").split())
+    before = containers()
     yield tmp_path / "clone"
-    for name in set(docker("ps", "--all", "--quiet").split()) - before:
+    for name in containers() - before:
         docker("rm", "--force", name)
 
 
-@pytest.mark.docker
-@pytest.mark.parametrize("readme", [*READMES, pytest.param(GUIDE, marks=pytest.mark.compose)])
-def test_readme(readme, clone):
-    terminal = Terminal(clone if readme == GUIDE else (clone / readme).parent)
+def containers() -> set[str]:
+    """Return the ids of all containers, except those of the tests' own images."""
+    lines = docker("ps", "--all", "--format", "{{.ID}} {{.Image}}").splitlines()
+    return {line.split()[0] for line in lines if not line.endswith(":tested")}
+
+
+@pytest.mark.parametrize("page", [*READMES, *PAGES])
+def test_page(page, clone):
+    terminal = Terminal((clone / page).parent if page in READMES else clone)
     names: dict[str, object] = {}
-    for line, language, content in blocks(ROOT / readme):
+    for line, language, content in blocks(ROOT / page):
         if language == "console":
             for command, shown in commands(content):
                 printed = terminal.run(command)
-                assert matches(shown, printed), f"{readme}, line {line}:\n$ {command}{printed}\nbut it shows:\n{shown}"
+                assert matches(shown, printed), f"{page}, line {line}:\n$ {command}{printed}\nbut it shows:\n{shown}"
                 if command.startswith("docker run -d"):
-                    assert health(docker("ps", "--latest", "--quiet")) == "healthy"
-        else:
-            assert language == "pycon", f"{readme}, line {line}: nothing runs a block of {language or 'no language'}"
+                    wait_until_it_answers(docker("ps", "--latest", "--quiet"))
+        elif language == "pycon":
             os.chdir(terminal.folder)
-            test = doctest.DocTestParser().get_doctest(content, names, readme, readme, line)
+            test = doctest.DocTestParser().get_doctest(content, names, page, page, line)
             runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
             assert runner.run(test, clear_globs=False).failed == 0
             names = test.globs
+        else:
+            assert language == "text", f"{page}, line {line}: nothing runs a block of {language or 'no language'}"
 
 
-def test_every_readme_is_tested():
-    found = {str(path.relative_to(ROOT)) for path in ROOT.glob("**/README.md") if ".venv" not in path.parts}
-    assert found - {".pytest_cache/README.md"} == set(READMES)
+def wait_until_it_answers(name: str) -> None:
+    """Return once the app in a container answers, which is seconds before Docker calls it healthy."""
+    ask = "import http.client as c; a = c.HTTPConnection('127.0.0.1', 5000); a.request('GET', '/'); a.getresponse()"
+    command = ["docker", "exec", name, "python3", "-c", ask]
+    eventually("it answers", lambda: subprocess.run(command, capture_output=True).returncode == 0)
+
+
+def test_every_page_is_tested():
+    folders = [folder for folder in ROOT.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
+    found = {str(path.relative_to(ROOT)) for folder in folders for path in folder.rglob("*.md")}
+    found = {page for page in found if "/." not in page}  # such as .venv
+    assert found | {"README.md"} == {*READMES, *PAGES, "benchmarks/results/results.md"}  # `make bench` writes the last
 
 
 def test_matching():

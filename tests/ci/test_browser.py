@@ -16,15 +16,14 @@ import requests
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from conftest import ROOT, npm_install
+from examples import ROOT
 from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from typing import Any
 
 AXE = "4.14.1"  # axe-core's version
-CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
-REQUIRED = os.environ.get("REQUIRE_BROWSER") == "1"
+CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), "chromium")
 PLAIN = "plain.test"  # this machine under a name that, unlike localhost, a browser does not trust without https
 OPTIONS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
@@ -39,24 +38,21 @@ VIEWS: dict[str, dict] = {
 SAMPLES = ROOT / "image_classification" / "samples"
 DOCS = ROOT / "docs" / "images"
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not (CHROMIUM and shutil.which("npm")) and not REQUIRED, reason="no Chromium, or no npm"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.npm]
 Visit = Callable[..., Page]
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM or "chromium", args=OPTIONS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
         yield browser
         browser.close()
 
 
 @pytest.fixture(scope="session")
-def axe() -> str:
-    """The script of axe-core."""
+def axe(npm_install) -> str:
+    """The script of axe-core, which checks a page for accessibility."""
     return (npm_install("axe-core", AXE) / "axe-core" / "axe.min.js").read_text()
 
 
@@ -107,18 +103,18 @@ def visit(browser: Browser, axe: str, view: dict) -> Iterator[Visit]:
 
 
 @pytest.fixture
-def square(start, place, visit) -> Visit:
-    return lambda **options: visit(start("passing_arguments", place), **options)
+def square(server, visit) -> Visit:
+    return lambda **options: visit(server("passing_arguments"), **options)
 
 
 @pytest.fixture
-def flowers(start, place, visit) -> Visit:
-    return lambda **options: visit(start("simple_ml", place), **options)
+def flowers(server, visit) -> Visit:
+    return lambda **options: visit(server("simple_ml"), **options)
 
 
 @pytest.fixture
-def digits(start, place, visit) -> Visit:
-    return lambda **options: visit(start("image_classification", place), **options)
+def digits(server, visit) -> Visit:
+    return lambda **options: visit(server("image_classification"), **options)
 
 
 def three(width: float) -> list[tuple[float, float]]:
@@ -190,10 +186,10 @@ def table(page: Page) -> list[list[str]]:
     return [row.locator("th, td").all_text_contents() for row in page.locator("#table tr").all()]
 
 
-def test_hello_world(start, place, browser, view):
+def test_hello_world(server, browser, view):
     context = browser.new_context(**view)
     page = context.new_page()
-    page.goto(start("hello_world", place))
+    page.goto(server("hello_world"))
     assert page.inner_text("body").strip() == "Hello World"
     context.close()
 
@@ -299,7 +295,7 @@ def test_bad_tables(flowers):
         ["f2,f1,f3\n1,2,3\n4,no,\n", "Row 2, f1 “no”: Input should be a valid number", "Row 2, f3 “”: Input should be"],
         ["5.1,3.5,1.4\n", "The first row must name the columns: f1, f2, f3."],
         ["f1,f2\n5.1,3.5\n", "These columns are missing: f3."],
-        ["f1,f2,f3\n", "There is no row below the names of the columns."],
+        ["f1,f2,f3\n", "There is no row below the column names."],
         ["f1,f2,f3\n1,2,3\n1,2,3,4\n", "Row 2 has 4 cells, and there are 3 columns."],
         ["f1,f2,f3\n" + "1,2,3\n" * 100_001, "100000"],
     ]:
@@ -309,28 +305,35 @@ def test_bad_tables(flowers):
         expect(page.locator("#table")).to_be_hidden()
 
 
-def test_form_of_another_model(visit, tmp_path):
-    """Text with known values, whole numbers, yes/no, and what may be empty; names and values with quotes and tags."""
-    from sklearn.preprocessing import OneHotEncoder
-    from test_export import BUYS, GAPS, people, serve
+EVIL = """<b onclick='alert(1)'>"Rome"</b>"""
 
-    evil = """<b onclick='alert(1)'>"Rome"</b>"""
-    X = GAPS.replace({"city": {"Rome": evil}})
-    model = people(OneHotEncoder()).fit(X, BUYS)
-    with serve(model, X, tmp_path) as predict:
-        page = visit(predict.removesuffix("/predict"))
-        page.get_by_label("city").select_option(evil)
-        page.get_by_label("age").fill("41")
-        page.get_by_label("income").fill("")
-        page.get_by_label("member").select_option("no")
-        page.get_by_role("button", name="Predict", exact=True).click()
-        row = {"city": evil, "age": 41, "income": None, "member": False}
-        answer = requests.post(predict, json=row, timeout=10).json()
-        expect(page.locator("#answer")).to_have_text(str(answer["prediction"]))
-        assert run(page.inner_text("#curl"), tmp_path) == answer
-        paste_text(page, "#rows", 'member\tage\tincome\tcity\nFALSE\t41\t\t"' + evil.replace('"', '""') + '"\n')
-        page.get_by_role("button", name="Predict all").click()
-        expect(page.locator("#table td").nth(5)).to_have_text(str(answer["prediction"]))
+
+@pytest.fixture(scope="module")
+def another_model(tmp_path_factory) -> Iterator[str]:
+    """The address of simple_ml with a model of text with known values, whole numbers, yes/no, and what may be empty."""
+    from models import BUYS, GAPS, people, serve
+    from sklearn.preprocessing import OneHotEncoder
+
+    X = GAPS.replace({"city": {"Rome": EVIL}})
+    with serve(people(OneHotEncoder()).fit(X, BUYS), X, tmp_path_factory.mktemp("model")) as url:
+        yield url
+
+
+def test_form_of_another_model(another_model, visit, tmp_path):
+    """Of which a value holds quotes and tags."""
+    page = visit(another_model)
+    page.get_by_label("city").select_option(EVIL)
+    page.get_by_label("age").fill("41")
+    page.get_by_label("income").fill("")
+    page.get_by_label("member").select_option("no")
+    page.get_by_role("button", name="Predict", exact=True).click()
+    row = {"city": EVIL, "age": 41, "income": None, "member": False}
+    answer = requests.post(f"{another_model}/predict", json=row, timeout=10).json()
+    expect(page.locator("#answer")).to_have_text(str(answer["prediction"]))
+    assert run(page.inner_text("#curl"), tmp_path) == answer
+    paste_text(page, "#rows", 'member\tage\tincome\tcity\nFALSE\t41\t\t"' + EVIL.replace('"', '""') + '"\n')
+    page.get_by_role("button", name="Predict all").click()
+    expect(page.locator("#table td").nth(5)).to_have_text(str(answer["prediction"]))
 
 
 def test_draw_a_three(digits, view):
@@ -396,8 +399,8 @@ def test_choose_two_pictures(digits):
         expect(image).to_be_visible()
 
 
-def test_pictures_and_what_is_none(digits):
-    """A bad file does not spoil the others, and its name is only text."""
+def test_one_bad_file_does_not_spoil_the_others(digits):
+    """And its name is only text."""
     white = io.BytesIO()
     Image.new("L", (28, 28), "white").save(white, "PNG")
     files = [
@@ -445,9 +448,9 @@ def test_take_a_photo(digits, view):
 
 
 @pytest.mark.parametrize("example", ["passing_arguments", "simple_ml", "image_classification"])
-def test_copy_the_command(start, place, visit, view, tmp_path, example):
+def test_copy_the_command(server, visit, view, tmp_path, example):
     """Over plain HTTP, where browsers keep navigator.clipboard back; and what is copied runs, and answers the same."""
-    page = visit(start(example, place).replace("127.0.0.1", PLAIN))
+    page = visit(server(example).replace("127.0.0.1", PLAIN))
     assert page.evaluate("isSecureContext") is False
     if example == "image_classification":
         draw_three(page, "has_touch" in view)
@@ -468,26 +471,19 @@ def test_copy_the_command(start, place, visit, view, tmp_path, example):
         assert answer["prediction"] == {"simple_ml": "versicolor", "image_classification": 3}[example]
 
 
-@pytest.mark.parametrize("example", ["passing_arguments", "simple_ml", "image_classification"])
-def test_link_to_the_api(start, place, visit, example):
-    page = visit(start(example, place))
-    assert requests.get(page.get_by_role("link", name="API").evaluate("(link) => link.href"), timeout=10).ok
-
-
 @pytest.mark.parametrize("example", ["passing_arguments", "simple_ml"])
-def test_the_service_has_gone(start, place, visit, example):
-    page = visit(start(example, place))
+def test_the_service_has_gone(server, visit, example):
+    page = visit(server(example))
     page.evaluate("() => { window.fetch = () => Promise.reject(new TypeError('Failed to fetch')); }")
     page.locator("form button").first.click()
     expect(page.locator(".wrong").first).to_contain_text("The service cannot be reached")
 
 
-@pytest.mark.skipif(os.environ.get("SCREENSHOTS") != "1", reason="SCREENSHOTS=1 writes docs/images")
 @pytest.mark.parametrize("example", ["simple_ml", "image_classification"])
-def test_screenshots(start, browser, example):
+def test_screenshots(server, browser, tmp_path, example):
     context = browser.new_context(viewport={"width": 760, "height": 600}, device_scale_factor=2)
     page = context.new_page()
-    page.goto(start(example, "process"))
+    page.goto(server(example))
     if example == "simple_ml":
         page.get_by_role("button", name="Predict", exact=True).click()
         page.fill("#rows", "flower\tf1\tf2\tf3\nA\t5.1\t3.5\t1.4\nB\t6.3\t3.3\t6.0\nC\t5.9\t3.0\t4.2\n")
@@ -500,7 +496,7 @@ def test_screenshots(start, browser, example):
         expect(page.locator("#drawing .prediction")).to_have_text("3")
     curl = page.locator("#curl")  # with the port that the README has
     curl.evaluate("(curl) => { curl.textContent = curl.textContent.replace(location.host, 'localhost:5000'); }")
-    DOCS.mkdir(parents=True, exist_ok=True)
+    folder = DOCS if os.environ.get("SCREENSHOTS") == "1" else tmp_path
     picture = Image.open(io.BytesIO(page.screenshot(full_page=True)))
-    picture.convert("RGB").quantize(128).save(DOCS / f"{example}.png", optimize=True)  # a third of the bytes
+    picture.convert("RGB").quantize(128).save(folder / f"{example}.png", optimize=True)  # a third of the bytes
     context.close()

@@ -1,0 +1,53 @@
+"""What the tests of this folder need besides Docker. Nothing is left out: a missing tool is an error at the start."""
+
+import fcntl
+import json
+import pytest
+import shutil
+import subprocess
+from collections.abc import Callable
+from examples import ROOT
+from pathlib import Path
+
+CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), "chromium")
+NEEDS = {  # the marks of tests, and a command that works where they can run
+    "compose": ["docker", "compose", "version"],
+    "npm": ["npm", "--version"],
+    "browser": [CHROMIUM, "--version"],
+    "kubectl": ["kubectl", "version", "--client"],
+}
+
+
+def works(command: list[str]) -> bool:
+    return bool(shutil.which(command[0])) and subprocess.run(command, capture_output=True).returncode == 0
+
+
+@pytest.hookimpl(trylast=True)  # after `-m` and `-k`
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for mark, command in NEEDS.items():
+        if any(mark in item.keywords for item in items) and not works(command):
+            raise pytest.UsageError(f"`{' '.join(command)}` does not work here, and tests in tests/ci need it.")
+
+
+@pytest.fixture
+def where() -> str:
+    """The tests of this folder ask processes; that containers answer alike, the tests in tests/ show."""
+    return "process"
+
+
+@pytest.fixture(scope="session")
+def npm_install() -> Callable[[str, str], Path]:
+    """npm_install("newman", "6.2.2") installs a package from npm, unless it is there, and returns its node_modules."""
+
+    def install(package: str, version: str) -> Path:
+        folder = ROOT / ".venv" / package
+        manifest = folder / "node_modules" / package / "package.json"
+        with folder.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # a second run of pytest may be installing it
+            if not manifest.exists() or json.loads(manifest.read_text())["version"] != version:
+                quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel", "error"]
+                command: list[str | Path] = ["npm", "install", *quiet, "--prefix", folder, f"{package}@{version}"]
+                subprocess.run(command, check=True, timeout=300)
+        return folder / "node_modules"
+
+    return install

@@ -1,0 +1,111 @@
+"""The images: small, built by both builders from a folder alone, with nothing in them but what the service needs."""
+
+import os
+import pytest
+import re
+import requests
+import shutil
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from examples import IMAGES, ROOT, container, docker
+from helpers import eventually
+
+pytestmark = pytest.mark.docker
+LIMITS = {"hello_world": 75, "passing_arguments": 75, "simple_ml": 220, "image_classification": 220}  # MB over the base
+
+
+@pytest.mark.parametrize("example", IMAGES)
+def test_size_over_the_base(image, example):
+    size, base = (int(docker("image", "inspect", "--format", "{{.Size}}", i)) for i in (image(example), "ubuntu:24.04"))
+    assert (size - base) / 1e6 <= LIMITS[example]
+
+
+@pytest.fixture(scope="module")
+def legacy(tmp_path_factory) -> Iterator[dict[str, str]]:
+    """Build copies of the folders with the builder of Docker 20.10, beside each other: a build waits for downloads."""
+    folder = tmp_path_factory.mktemp("legacy")
+
+    def build(example: str) -> str:
+        tag = f"{IMAGES[example]}:legacy"
+        copy = shutil.copytree(ROOT / example, folder / example)  # an example is independent of the repository
+        docker("build", "--tag", tag, copy, env=os.environ | {"DOCKER_BUILDKIT": "0"})
+        return tag
+
+    with ThreadPoolExecutor(len(IMAGES)) as pool:
+        tags = dict(zip(IMAGES, pool.map(build, IMAGES), strict=True))
+    yield tags
+    docker("rmi", *tags.values())
+
+
+@pytest.mark.parametrize("example", IMAGES)
+def test_the_legacy_builder_builds_it(legacy, example):
+    with container(legacy[example]) as (port, _):
+        assert requests.get(f"http://127.0.0.1:{port}", timeout=10).ok
+
+
+def test_a_client_that_comes_too_early_tries_again(image):
+    name = docker("run", "--detach", "--publish", "127.0.0.1::5000", image("hello_world"))
+    try:
+        address = docker("port", name, "5000/tcp")
+        curl = ["curl", "--retry", "9", "--retry-all-errors", address]  # as in docs/troubleshooting.md
+        assert subprocess.run(curl, capture_output=True, text=True, timeout=60).stdout == "Hello World\n"
+    finally:
+        docker("rm", "--force", name)
+
+
+INSIDE = """
+import glob, importlib.util, os, shutil, sys
+print(os.getuid(), os.getgid())
+print(shutil.which("pip"), shutil.which("gcc"), importlib.util.find_spec("pip"))
+print([folder for folder in ("/app", "/packages") if os.access(folder, os.W_OK)], glob.glob("/var/lib/apt/lists/*"))
+"""
+
+
+@pytest.mark.parametrize("example", IMAGES)
+def test_nothing_to_build_with_and_nothing_to_write_to(image, example):
+    assert docker("run", "--rm", image(example), "-c", INSIDE) == "10001 10001\nNone None None\n[] []"
+
+
+@pytest.mark.parametrize("example", IMAGES)
+def test_user_is_a_number(image, example):
+    """Kubernetes cannot see that a user with a name is not root."""
+    assert docker("image", "inspect", "--format", "{{.Config.User}}", image(example)) == "10001:10001"
+
+
+@pytest.mark.parametrize("example", IMAGES)
+def test_another_user(image, example):
+    """As OpenShift starts it: any user id, in the group 0."""
+    with container(image(example), "--user", "1234567:0") as (port, _):
+        assert requests.get(f"http://127.0.0.1:{port}/healthz", timeout=10).ok
+
+
+@pytest.mark.parametrize("example", IMAGES)
+def test_options(image, example):
+    assert "--workers" in docker("run", "--rm", image(example), "app.py", "--help")
+    command = ["docker", "run", "--rm", "--env", "GRANIAN_WORKERS=no", image(example)]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    assert answer.returncode == 2
+    assert "'no' is not a valid integer" in answer.stderr
+
+
+def test_logs(image):
+    with container(image("hello_world"), "--env", "GRANIAN_LOG_ACCESS_ENABLED=1") as (port, name):
+        requests.get(f"http://127.0.0.1:{port}/nowhere", timeout=10)
+
+        def log() -> str:
+            command = ["docker", "logs", name]
+            return subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout
+
+        # it is written after the answer
+        eventually("the request is in the log", lambda: '"GET /nowhere HTTP/1.1" 404' in log())
+        assert "Started worker-1" in log()
+
+
+def test_a_package_with_another_hash_does_not_get_in(tmp_path):
+    folder = shutil.copytree(ROOT / "hello_world", tmp_path / "hello_world")
+    text = (folder / "requirements.txt").read_text()
+    (folder / "requirements.txt").write_text(re.sub(r"sha256:\w{4}", "sha256:0000", text))
+    answer = subprocess.run(["docker", "build", folder], capture_output=True, text=True)
+    assert answer.returncode == 1
+    assert "PACKAGES DO NOT MATCH THE HASHES" in answer.stdout + answer.stderr

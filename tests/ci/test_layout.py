@@ -1,0 +1,90 @@
+"""What the files themselves keep to: how long they are, and which texts are the same in several folders."""
+
+import pytest
+import re
+import run
+from examples import IMAGES, ROOT
+from pathlib import Path
+
+LINES = {"hello_world": 25, "passing_arguments": 80, "simple_ml": 80, "image_classification": 80}  # of app.py
+WORDS = {"README.md": 1400, "benchmarks/README.md": 900}
+CLIENTS = ["passing_arguments", "simple_ml", "image_classification"]
+DOCKERFILES = sorted(ROOT.glob("*/Dockerfile*"))
+TOO_NEW = {  # what the Docker of Debian 12 (20.10) or its legacy builder cannot read
+    "HEALTHCHECK --start-interval": r"--start-interval",
+    "RUN --mount": r"^(RUN|COPY|ADD) --(mount|network|security|link|chmod|parents|exclude|checksum)",
+    "heredoc": r"^(RUN|COPY|ADD) .*<<",
+    "# syntax=": r"(?i)\A(#.*\n)*# *syntax *=",
+}
+
+
+@pytest.mark.parametrize("example", IMAGES)
+def test_app_is_short(example):
+    assert len((ROOT / example / "app.py").read_text().splitlines()) <= LINES[example]
+
+
+@pytest.mark.parametrize("page", WORDS)
+def test_page_is_short(page):
+    assert len((ROOT / page).read_text().split()) <= WORDS[page]
+
+
+def same(paths: list[Path], pattern: str) -> str:
+    """Check that the text that a pattern finds is the same in all files, and return it."""
+    found = {path: re.search(pattern, path.read_text(), re.DOTALL | re.MULTILINE) for path in paths}
+    assert all(found.values()), found
+    texts = {match[0] for match in found.values() if match}
+    assert len(texts) == 1, texts
+    return texts.pop()
+
+
+def test_bodies_are_counted_alike():
+    """Each folder stands alone, so the accounting of memory is there twice."""
+    bodies = [ROOT / example / "body.py" for example in ("simple_ml", "image_classification")]
+    counting = same(bodies, r"^free = MAX_BYTES_AT_ONCE.*?^        return piece$")
+    assert "def __exit__" in counting
+    assert "def read" in counting
+
+
+def test_clients_post_alike():
+    assert "START_SECONDS" in same([ROOT / example / "client.py" for example in CLIENTS], r"^def post\(.+?\n\n\n")
+
+
+def test_apps_start_alike():
+    assert "cli(default_map=settings" in same([ROOT / example / "app.py" for example in IMAGES], r"^if __name__ == .*")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"^HEALTHCHECK .*?[^\\]$",
+        r"^ENV GRANIAN_WORKERS.*?$",
+        r"^ENV PYTHONPATH.*?$",
+        r"^USER .*?$",
+        r"^EXPOSE .*?$",
+        r"^ENTRYPOINT .*?$",
+        r"^CMD .*?$",
+    ],
+    ids=lambda pattern: pattern[1:].split(" .")[0],
+)
+def test_dockerfiles_run_alike(pattern):
+    same([ROOT / example / "Dockerfile" for example in IMAGES], pattern)
+
+
+def test_processes_have_the_settings_of_containers():
+    """`make run` without Docker, and the processes of these tests."""
+    line = same([ROOT / example / "Dockerfile" for example in IMAGES], r"^ENV GRANIAN_WORKERS.*?$")
+    assert line == "ENV " + " ".join(f"{name}={value}" for name, value in run.SETTINGS.items())
+
+
+@pytest.mark.parametrize("feature", TOO_NEW)
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_docker_20_can_build_it(dockerfile, feature):
+    assert not re.search(TOO_NEW[feature], dockerfile.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_install_checks_hashes(dockerfile):
+    text = re.sub(r"^#.*\n", "", dockerfile.read_text(), flags=re.MULTILINE).replace("\\\n", "")
+    installs = [command for command in re.split(r"\n|&&", text) if "pip install" in command]
+    assert all("--require-hashes" in command and "-r requirements" in command for command in installs)
+    assert installs or dockerfile.suffix == ".copy"  # which installs nothing

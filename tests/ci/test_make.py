@@ -1,0 +1,111 @@
+"""The Makefile: what its targets do where Docker, the right Python or a way past the proxy is missing."""
+
+import os
+import pytest
+import requests
+import subprocess
+import sys
+from collections.abc import Iterator
+from examples import IMAGES, ROOT, docker, free_port
+from pathlib import Path
+
+NO_ENGINE = {"DOCKER_HOST": "unix:///no/engine"}
+PROXY = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+OLD_PYTHON = f"""\
+#!{sys.executable}
+# stands for a Python 3.8, which can do nothing here but say so
+import sys
+if sys.argv[1] == "-V":
+    print("Python 3.8.20")
+elif sys.argv[1] == "-c":
+    sys.version_info = (3, 8, 20, "final", 0)
+    exec(sys.argv[2])
+else:
+    raise SyntaxError("invalid syntax")
+"""
+
+
+def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess:
+    """Run a command in the repository, in an environment without what `make` has added to it."""
+    ours = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    return subprocess.run(arguments, cwd=ROOT, env=ours | environment, capture_output=True, text=True)
+
+
+def make(*arguments: str, **environment: str) -> str:
+    done = run("make", "--no-print-directory", f"PYTHON={sys.executable}", *arguments, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_help_lists_the_targets():
+    assert {"run", "run-%", "stop", "logs", "test", "test-all"} <= {line.split()[0] for line in make().splitlines()}
+
+
+@pytest.mark.parametrize("example", IMAGES)
+def test_run_without_an_engine(example):
+    """And behind a company's proxy, which cannot reach this machine."""
+    port = free_port()
+    try:
+        printed = make(f"run-{example}", f"PORT={port}", **NO_ENGINE, **PROXY)
+        assert printed.startswith("Starting without containers, because ")
+        assert f"http://localhost:{port}" in printed
+        assert requests.get(f"http://127.0.0.1:{port}/healthz", timeout=10).ok
+        assert "Started worker-1" in make("logs", **NO_ENGINE)
+    finally:
+        assert f"Stopped {example}" in make("stop", **NO_ENGINE)
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"http://127.0.0.1:{port}/healthz", timeout=10)
+
+
+@pytest.mark.docker
+def test_run_with_docker():
+    """Behind a company's proxy. The image is labelled with its name, and with the commit where there is one."""
+    port = free_port()
+    try:
+        printed = make("run-hello_world", f"PORT={port}", **PROXY)
+        assert f"http://localhost:{port}  Hello World" in printed
+        label = '{{index .Config.Labels "org.opencontainers.image.%s"}}'
+        assert docker("inspect", "--format", label % "title", "hello_world") == "simpleflask"
+        commit = run("git", "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty").stdout.strip()
+        assert docker("inspect", "--format", label % "revision", "hello_world") == commit
+    finally:
+        assert "Stopped hello_world" in make("stop")
+
+
+@pytest.fixture
+def old_python(tmp_path) -> Iterator[Path]:
+    file = tmp_path / "python3.8"
+    file.write_text(OLD_PYTHON)
+    file.chmod(0o755)
+    return file
+
+
+@pytest.mark.parametrize("environment", [{}, NO_ENGINE], ids=["with Docker", "without Docker"])
+@pytest.mark.parametrize("target", ["run", "run-hello_world", "stop", "logs", ".venv/scripts", "test"])
+def test_an_old_python_says_so(old_python, target, environment):
+    options = ["--always-make"] if target in (".venv/scripts", "test") else []  # else they may have been made already
+    done = run("make", *options, target, f"PYTHON={old_python}", **environment)
+    assert done.returncode == 2
+    sentence = f"{old_python} is Python 3.8.20. Set one from 3.11 to 3.13, as in: make PYTHON=python3.12 {target}"
+    assert sentence in (done.stdout + done.stderr).splitlines()
+    assert "SyntaxError" not in done.stderr
+
+
+def pytest_without_an_engine(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "pytest", "-o", "norecursedirs=", "--collect-only", "--quiet", *arguments]
+    return run(*command, **NO_ENGINE, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+
+
+def test_tests_say_what_they_leave_out_without_an_engine():
+    done = pytest_without_an_engine("tests/test_contract.py", "tests/test_docker.py")
+    assert done.returncode == 0
+    assert "tests left out, because Docker is not running" in done.stdout
+    assert "[process-" in done.stdout
+    assert "[container-" not in done.stdout
+    assert "test_docker.py" not in done.stdout
+
+
+def test_nothing_is_left_out_of_the_tests_for_ci():
+    done = pytest_without_an_engine("tests/ci/test_layout.py", "tests/ci/test_compose.py")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "Tests in tests/ci need Docker, but Docker is not running" in done.stderr

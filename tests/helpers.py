@@ -1,0 +1,62 @@
+"""What several files of tests share: an example as a process, waiting, and the check of an error."""
+
+import contextlib
+import os
+import requests
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from examples import ROOT, free_port, wait_until_healthy
+from pathlib import Path
+from run import SETTINGS
+
+
+def python(example: str) -> Path:
+    """Return the Python that sees the packages of an example."""
+    return ROOT / ".venv" / example / "bin" / "python"
+
+
+@contextlib.contextmanager
+def process(example: str, folder: Path | None = None, **environment: str) -> Iterator[tuple[str, subprocess.Popen]]:
+    """Run `python3 app.py` of an example, or of a copy of its folder, until the block ends: (address, process).
+
+    It has the settings that a container has, and others from `environment`.
+    """
+    settings = SETTINGS | {"GRANIAN_PORT": str(free_port())} | environment
+    port = int(settings["GRANIAN_PORT"] or settings["PORT"])
+    server = subprocess.Popen(
+        [python(example), "app.py"],
+        cwd=folder or ROOT / example,
+        env=os.environ | settings,
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        wait_until_healthy(port, lambda: server.poll() is None)
+        yield f"http://127.0.0.1:{port}", server
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def eventually(what: str, is_so: Callable[[], object], seconds: float = 60) -> None:
+    """Return once `is_so()` is true; until then it may also fail, because a service does not answer."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(requests.RequestException):
+            if is_so():
+                return
+        time.sleep(0.1)
+    raise AssertionError(f"not within {seconds} seconds: {what}")
+
+
+def assert_problem(answer: requests.Response, status: int) -> dict:
+    """Check that an answer is an error in the standard format (RFC 9457), and return it."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.text.endswith("\n")
+    problem = answer.json()
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    assert "Traceback" not in answer.text
+    return problem
