@@ -7,7 +7,15 @@ import warnings
 from collections.abc import Iterator
 from flask import abort
 from pi_heif import register_heif_opener
-from PIL import Image, ImageOps, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
+from PIL import (
+    Image,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401
+)
 from typing import IO
 
 FORMATS = (
@@ -49,13 +57,14 @@ def memory(image: Image.Image, file: IO[bytes], smallest: int | None, width: int
     A JPEG is then set to be decoded at 1/2, 1/4 or 1/8 of its size, if `smallest` pixels are enough. Raises what a
     damaged file makes Pillow raise.
     """
-    pixels, bands = image.width * image.height, len(image.getbands())
+    pixels = image.width * image.height
     extra = 4 * min(width, image.width) * image.height
-    if image.format in ("JPEG", "MPO"):
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
         content = file.read()
         file.seek(0)
         if content.count(b"\xff\xda") > 1:  # several scans (progressive): it keeps all coefficients
-            extra += 2 * bands * pixels
+            samples = [high * wide for _, high, wide, _ in image.layer]  # of each colour, which may be stored smaller
+            extra += 2 * pixels * sum(samples) // max(samples)
         if smallest:
             image.draft(None, (smallest, smallest))
             pixels = image.width * image.height
