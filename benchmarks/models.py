@@ -28,17 +28,17 @@ def picture(folder: Path) -> None:
     import train
     from export import export
     from PIL import Image
-    from preprocess import prepare
+    from preprocess import digit
 
     keras.utils.set_random_seed(1)
-    digits = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     samples = ROOT / "image_classification" / "samples"
-    images = np.stack([prepare(Image.open(samples / f"{digit}.png")) for digit in digits])
+    images = np.stack([digit(Image.open(samples / f"{name}.png")) for name in names])
     network = train.build()
     network.compile("adam", "sparse_categorical_crossentropy")
     network.fit(np.repeat(images, 4, 0), np.repeat(range(10), 4), epochs=60, batch_size=40, verbose=0)
     network.save(folder / "picture.keras")
-    export(network, train.LABELS, folder / "picture.tflite")
+    export(network, train.LABELS, folder / "picture.tflite", preprocess="digit", range="0..1")
 
 
 if __name__ == "__main__":

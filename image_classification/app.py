@@ -4,37 +4,40 @@ New since simple_ml: files as input, and a model that was trained elsewhere.
 """
 
 import json
-import model
-import numpy as np
 import os
-import threading
+import sys
 from body import MAX_BYTES, MAX_FILES, Body
-from decode import decode
+from decode import decoded
 from flask import Flask, abort, jsonify, render_template, request
 from granian.cli import cli
+from model import Network
 from openapi import docs
-from preprocess import prepare
+from preprocess import NothingToSee, prepare, smallest
 from typing import IO, Any
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Response
 
-one_photo = threading.Lock()  # at a time: a decoded photo takes about 100 MB
+try:
+    network = Network()  # in model.tflite
+    network.check()
+except ValueError as error:
+    sys.exit(str(error))
 
 app = Flask(__name__)
 app.json.sort_keys = False  # type: ignore[attr-defined]  # keeps the labels in the model's order
 app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES
 RequestEntityTooLarge.description = f"The body must be smaller than {MAX_BYTES} bytes, in at most {MAX_FILES} parts."
-app.register_blueprint(docs())  # /openapi.json for programs, /docs for people
+app.register_blueprint(docs(network))  # /openapi.json for programs, /docs for people
 
 
 @app.get("/")
 def index() -> str:
-    return render_template("index.html") + "\n"
+    return render_template("index.html", title=network.title, digits=network.metadata["preprocess"] == "digit") + "\n"
 
 
 @app.get("/healthz")  # Docker asks here every 5 seconds whether the app and the network still answer
 def healthz() -> dict[str, str]:
-    model.predict(np.zeros(model.input_shape, np.float32))
+    network.check()
     return {"status": "ok"}
 
 
@@ -47,18 +50,15 @@ def predict() -> Response:
 
 
 def classify(file: IO[bytes]) -> dict[str, Any]:
-    """Return the likeliest label and the probability of each; with `?input=1` also the picture that the network saw."""
-    with one_photo:
-        try:
-            picture = prepare(decode(file), model.input_shape)
-        except ValueError as error:
-            abort(422, str(error))
-    probabilities = model.predict(picture)
-    best = max(probabilities, key=probabilities.__getitem__)
-    answer: dict[str, Any] = {"prediction": int(best) if best.isdecimal() else best}
-    answer["probabilities"] = {label: round(p, 4) for label, p in probabilities.items()}
+    """Return what the network answers; with `?input=1` also the picture that it saw."""
+    try:
+        with decoded(file, smallest(network.metadata), network.shape[1]) as image:
+            picture = prepare(image, network.metadata)
+        answer = network.predict(picture)
+    except (NothingToSee, FloatingPointError) as error:
+        abort(422, str(error))
     if request.args.get("input") == "1":
-        answer["input"] = (picture * 255).round().astype(int).squeeze().tolist()
+        answer["input"] = picture.round().astype(int).squeeze(axis=2 if network.shape[2] == 1 else ()).tolist()
     return answer
 
 

@@ -55,11 +55,12 @@ class Body:
 
     def files_of_form(self, boundary: str) -> list[IO[bytes]]:
         # not Flask's request.files, which takes a third of the time of a request; in memory, since no disk is writable
-        parser = MultipartParser(self, boundary, part_limit=MAX_FILES, memory_limit=MAX_BYTES, spool_limit=MAX_BYTES)
+        limits = {"part_limit": MAX_FILES, "memory_limit": MAX_BYTES, "spool_limit": MAX_BYTES}
+        parser = MultipartParser(self, boundary, charset="latin-1", **limits)  # a file name may be bytes of any kind
         try:
-            files = [part.file for part in parser if part.name == "file" and part.filename]
+            files = [part.file for part in parser if part.name == "file" and (part.size or part.filename)]
         except ParserLimitReached:
             abort(413)
         except MultipartError as error:
-            abort(400, f'The form is damaged ({error}). Let the client make it: curl -F "file=@digit.png"')
-        return files or abort(400, 'Send a picture in the field "file" of a form: curl -F "file=@digit.png"')
+            abort(400, f'The form is damaged ({error}). Let the client make it: curl -F "file=@photo.jpg"')
+        return files or abort(400, 'Send a picture in the field "file" of a form: curl -F "file=@photo.jpg"')

@@ -19,7 +19,7 @@ ANSWER_SECONDS = 30
 
 
 def predict(path: str | Path, url: str = URL) -> dict[str, Any]:
-    """Return the prediction for a picture: {"prediction": ..., "probabilities": {...}}."""
+    """Return the prediction for a picture, such as {"prediction": ..., "probabilities": {...}}."""
     return post(url, files={"file": Path(path).read_bytes()})
 
 
@@ -48,6 +48,15 @@ def post(url: str, **body: Any) -> Any:
     raise requests.HTTPError(" ".join([problem["detail"], "; ".join(errors)]).strip(), response=answer)
 
 
+def in_words(answer: dict[str, Any]) -> str:
+    """Return an answer as a line: what is predicted, and how probable it is."""
+    prediction, probabilities = answer["prediction"], answer.get("probabilities")
+    if probabilities is None:  # a number
+        return str(prediction)
+    labels = prediction if isinstance(prediction, list) else [prediction]
+    return ", ".join(f"{label} ({100 * probabilities[str(label)]:.1f} %)" for label in labels) or "none of the labels"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Print the prediction for each picture, and its probability.")
     parser.add_argument("pictures", nargs="+", metavar="picture", help="a picture file, such as samples/seven.png")
@@ -57,7 +66,7 @@ def main() -> None:
     for path in arguments.pictures:
         try:
             answer = predict(path, arguments.url)
-            print(f"{path}: {answer['prediction']} ({100 * max(answer['probabilities'].values()):.1f} %)", flush=True)
+            print(f"{path}: {in_words(answer)}", flush=True)
         except requests.HTTPError as error:  # only this picture is bad, the next one may be good
             print(f"{path}: {error}", file=sys.stderr)
             refused = True

@@ -1,9 +1,10 @@
-"""Measure a running service on pictures in FOLDER/0/ to FOLDER/9/, or on the test images in mnist.npz.
+"""Measure a running service on pictures in FOLDER/LABEL/, a folder for each label, or on the test images in mnist.npz.
 
     python3 evaluate.py FOLDER [--url URL] [--perturb] [--contact-sheet FILE.png]
 
-Prints how many pictures were read correctly, and lists the others. If there is a file FOLDER/SOURCES.tsv
-(columns file, label, kind, from), it also prints the share for each kind of picture, and the mean over sources.
+Prints how many pictures were classified correctly, and lists the others. Where several labels may be right, a picture
+counts as correct if the label of its folder is among them. If there is a file FOLDER/SOURCES.tsv (columns file, label,
+kind, from), it also prints the share for each kind of picture, and the mean over sources.
 `--perturb` repeats this with each picture rotated, blurred, shadowed and so on.
 Needs `pip install requests pillow numpy`.
 """
@@ -71,20 +72,23 @@ def pictures(source: Path) -> Iterator[tuple[str, bytes]]:
                 buffer = io.BytesIO()
                 Image.fromarray(pixels).save(buffer, "PNG")
                 yield f"{label}/{number}.png", buffer.getvalue()
-    for path in sorted(source.glob("[0-9]/*")):
-        if path.is_file():
+    for path in sorted(source.glob("*/*")):
+        if path.is_file() and not path.name.startswith("."):
             yield f"{path.parent.name}/{path.name}", path.read_bytes()
 
 
-def ask(session: requests.Session, url: str, data: bytes) -> tuple[str, float, list | None]:
-    """Return the prediction ("none" for a 422), its probability, and the picture that the network saw."""
-    response = session.post(url, files={"file": data}, params={"input": 1}, timeout=60)
+def ask(session: requests.Session, url: str, data: bytes, seen: bool) -> tuple[list[str], float, list | None]:
+    """Return the predicted labels (none for a 422), the highest probability of them, and the picture that was seen."""
+    response = session.post(url, files={"file": data}, params={"input": 1} if seen else None, timeout=60)
     if response.status_code == 422:
-        return "none", 0.0, None
+        return [], 0.0, None
     response.raise_for_status()
     answer = response.json()
-    prediction = str(answer["prediction"])
-    return prediction, answer["probabilities"][prediction], answer.get("input")
+    if "probabilities" not in answer:
+        raise SystemExit("This service predicts a number. evaluate.py measures services that predict labels.")
+    prediction = answer["prediction"]
+    labels = [str(label) for label in (prediction if isinstance(prediction, list) else [prediction])]
+    return labels, max((answer["probabilities"][label] for label in labels), default=0.0), answer.get("input")
 
 
 def draw(misread: list[tuple[str, bytes, str, list | None]], file: Path) -> None:
@@ -104,7 +108,7 @@ def draw(misread: list[tuple[str, bytes, str, list | None]], file: Path) -> None
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="a folder with sub-folders 0 to 9, or mnist.npz")
+    parser.add_argument("folder", type=Path, help="a folder with a sub-folder for each label, or mnist.npz")
     parser.add_argument(
         "--url", default="http://localhost:5000/predict", help="address of the service (default: %(default)s)"
     )
@@ -122,8 +126,8 @@ def main() -> None:
         correct, confident, lines = [], [], []
         for picture, original in pictures(options.folder):
             data = perturb(original, name)
-            prediction, probability, seen = ask(session, options.url, data)
-            is_correct = prediction == picture.split("/")[0]
+            labels, probability, seen = ask(session, options.url, data, options.contact_sheet is not None)
+            prediction, is_correct = " + ".join(labels) or "none", picture.split("/")[0] in labels
             correct.append(is_correct)
             if probability >= 0.9:
                 confident.append(is_correct)
@@ -134,7 +138,7 @@ def main() -> None:
                 misread.append((picture, data, prediction, seen))
                 lines.append(f"  {picture} -> {prediction} {probability:.2f}")
         if not correct:
-            parser.error(f"no pictures in {options.folder}/0 ... {options.folder}/9")
+            parser.error(f"no pictures in {options.folder}/LABEL, a folder for each label")
         parts = [f"{name:12} {np.mean(correct):7.2%} of {len(correct)} ({correct.count(False)} misread)"]
         parts += [f"{kind} {np.mean(hits):.2%}" for kind, hits in sorted(kinds.items())]
         if sources:

@@ -1,11 +1,12 @@
 """Describe the service: /openapi.json for programs (https://www.openapis.org), /docs is a page to read and try it."""
 
 import json
-import model
+import numpy as np
 from body import MAX_BYTES, MAX_FILES
-from decode import FORMATS, MAX_PIXELS
+from decode import FORMATS, TOO_LARGE
 from flask import Blueprint, Response
 from flask_swagger_ui import get_swaggerui_blueprint
+from model import Network
 from typing import Any
 
 FILE = {"type": "string", "format": "binary"}  # as in OpenAPI 3.0: Swagger UI shows a file chooser for nothing else
@@ -25,24 +26,31 @@ PROBLEM = {
 }
 
 
-def prediction() -> dict[str, Any]:
-    """Describe an answer: a label, the probability of each label and, on request, the picture that the network saw."""
+def prediction(network: Network) -> dict[str, Any]:
+    """Describe an answer: what the network predicts, the probabilities and, on request, the picture that it saw."""
     seen: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 255}
-    for size in reversed([size for size in model.input_shape if size > 1]):
+    height, width, channels = network.shape
+    for size in [channels, width, height] if channels > 1 else [width, height]:
         seen = {"type": "array", "items": seen, "minItems": size, "maxItems": size}
+    seen["description"] = "The picture that the network saw, only with `?input=1`: grey, or red, green and blue"
     share = {"type": "number", "minimum": 0, "maximum": 1}
-    probabilities = {"type": "object", "properties": dict.fromkeys(model.labels, share), "required": model.labels}
-    values = [int(label) if label.isdecimal() else label for label in model.labels]
+    labels: list[str] = network.labels
+    probabilities = {"type": "object", "properties": dict.fromkeys(labels, share), "required": labels}
+    properties: dict[str, Any] = {"prediction": {"enum": network.values}}
+    if network.task == "number":
+        properties = {"prediction": {"type": "number"}}
+    elif network.task.startswith("several"):
+        several = {"type": "array", "items": {"enum": network.values}, "uniqueItems": True}
+        properties["prediction"] = several | {"description": "The labels with a probability of 0.5 or more"}
+    if labels:
+        properties["probabilities"] = probabilities | {"additionalProperties": False}
+    picture = np.full(network.shape, 127, np.float32)
     return {
         "type": "object",
-        "properties": {
-            "prediction": {"enum": values},
-            "probabilities": probabilities | {"additionalProperties": False},
-            "input": seen | {"description": "The picture that the network saw, only with `?input=1`"},
-        },
-        "required": ["prediction", "probabilities"],
+        "properties": properties | {"input": seen},
+        "required": list(properties),
         "additionalProperties": False,
-        "examples": [{"prediction": values[0], "probabilities": dict.fromkeys(model.labels, 0) | {model.labels[0]: 1}}],
+        "examples": [network.predict(picture)],
     }
 
 
@@ -54,7 +62,7 @@ def error(description: str) -> dict[str, Any]:
     return answer(description, {"$ref": "#/components/schemas/Problem"}, "application/problem+json")
 
 
-def document() -> dict[str, Any]:
+def document(network: Network) -> dict[str, Any]:
     """Return the description in the format of OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.0)."""
     form = {"type": "object", "properties": {"file": FILES}, "required": ["file"]}
     one = {"$ref": "#/components/schemas/Prediction"}
@@ -83,11 +91,9 @@ def document() -> dict[str, Any]:
                 "The prediction, or a list of predictions", {"anyOf": [one, {"type": "array", "items": one}]}
             ),
             "400": error("The form has no picture in its field `file`"),
-            "413": error(
-                f"{MAX_BYTES} bytes or more, over {MAX_FILES} parts, or a picture of over {MAX_PIXELS} pixels"
-            ),
+            "413": error(f"{MAX_BYTES} bytes or more, or over {MAX_FILES} parts. {TOO_LARGE}"),
             "415": error("This is not a picture"),
-            "422": error("The picture is damaged or blank"),
+            "422": error("The picture is damaged, or shows nothing to classify"),
             "503": error("Too many large bodies came at once: try again"),
         },
     }
@@ -96,20 +102,20 @@ def document() -> dict[str, Any]:
     health = {"200": answer("It answers", HEALTH), "500": error("It does not answer")}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Image classification", "version": "1.0.0", "summary": "Pictures in, labels out"},
+        "info": {"title": network.title, "version": "1.0.0", "summary": "Pictures in, predictions out"},
         "servers": [{"url": "."}],  # relative to this document, so that it also works behind a proxy
         "paths": {
             "/predict": {"post": predict},
             "/healthz": {"get": healthz | {"responses": health}},
             "/": {"get": index | {"responses": {"200": answer("The page", {"type": "string"}, "text/html")}}},
         },
-        "components": {"schemas": {"Prediction": prediction(), "Problem": PROBLEM}},
+        "components": {"schemas": {"Prediction": prediction(network), "Problem": PROBLEM}},
     }
 
 
-def docs() -> Blueprint:
+def docs(network: Network) -> Blueprint:
     """Return the pages /openapi.json and /docs."""
-    pages, text = Blueprint("docs", __name__), json.dumps(document()) + "\n"
+    pages, text = Blueprint("docs", __name__), json.dumps(document(network)) + "\n"
     pages.add_url_rule("/openapi.json", "openapi", lambda: Response(text, content_type="application/json"))
     # relative addresses work behind a proxy; BaseLayout does not ask another server to check the document
     swagger_ui = get_swaggerui_blueprint(".", "../openapi.json", {"app_name": "API", "layout": "BaseLayout"})

@@ -1,9 +1,9 @@
-"""Turn a picture of a digit into the 28x28 grey picture that the network expects.
+"""Turn an upright picture into what the network was trained on, as export.py wrote it into the model file.
 
-MNIST's digits were scaled to fit 20x20 pixels, anti-aliased, and placed with their centre of
-mass in the middle of 28x28 (LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to
-document recognition, Proc. IEEE 86(11), 1998, section III.A). A network trained on them reads
-other pictures only if they look the same, so `prepare` takes these steps:
+`photo` resizes it. `digit` makes it look like MNIST's: these digits were scaled to fit 20x20 pixels, anti-aliased, and
+placed with their centre of mass in the middle of 28x28 (LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied
+to document recognition, Proc. IEEE 86(11), 1998, section III.A). A network trained on them reads other pictures only if
+they look the same, so `digit` takes these steps:
 
 1. `load`      reduce it to a few hundred pixels    4. `find_ink`    ink relative to the paper
 2. `to_grey`   keep what separates ink from paper   5. `find_digit`  strokes, not lines and specks
@@ -13,14 +13,22 @@ other pictures only if they look the same, so `prepare` takes these steps:
 import contextlib
 import math
 import numpy as np
+from collections.abc import Iterable, Iterator
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFilter
+from typing import Any
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Ints = NDArray[np.intp]
 Box = tuple[int, int, int, int]
+Taps = tuple[Ints, Floats]
 
+METHODS = ("photo", "digit")
+FILTERS = ("bilinear", "bicubic", "nearest", "lanczos", "box", "hamming")
+RESIZE = ("bilinear", "bicubic", "nearest", *(f"pil-{method}" for method in FILTERS))
+GREY = ("1", "L", "LA", "I;16", "I")
+STRIP = 1_000_000  # pixels that are converted at a time: a whole copy of a large scan would take too much memory
 WORK = 192  # longest side, in pixels, at which the ink is searched for
 GRID = 64  # longest side at which the paper's brightness is estimated
 LEVELS = np.arange(256)
@@ -28,23 +36,125 @@ OUTPUT = np.arange(-14, 14, dtype=np.float32)[:, np.newaxis]  # pixels of the re
 BLANK = "There is no digit to see: nothing stands out clearly from the background."
 
 
-def prepare(image: Image.Image, shape: tuple[int, int, int] = (28, 28, 1)) -> Floats:
-    """Return the digit in `image` as MNIST would show it.
+class NothingToSee(ValueError):
+    """The picture shows nothing that the network could classify. Its text goes to the sender, as a 422."""
+
+
+def prepare(image: Image.Image, metadata: dict[str, Any]) -> Floats:
+    """Return what the network sees: (height, width, channels) float32, 0..255, red before blue; 1 channel is grey.
+
+    `image` is decoded and upright, in any mode and size. `metadata` is what export.py wrote into the model file:
+    `preprocess`, `size`, `channels` and `resize` count here; model.py applies the range. Raises NothingToSee.
+    """
+    if metadata["preprocess"] == "digit":
+        return digit(image) * 255
+    return photo(image, metadata["size"], metadata["channels"], metadata["resize"])
+
+
+def smallest(metadata: dict[str, Any]) -> int | None:
+    """Return how small the decoder may make a large JPEG, in pixels; None if only all of its pixels give the answer."""
+    return 256 if metadata["preprocess"] == "digit" else None
+
+
+def photo(image: Image.Image, size: tuple[int, int], channels: int, resize: str) -> Floats:
+    """Return a picture as Keras loads it, (height, width, channels) float32, 0..255. Transparency is dropped.
+
+    `size` is (height, width). `resize` is "bilinear", "bicubic" or "nearest", as in image_dataset_from_directory and
+    tf.image.resize, which look at the nearest pixels only; or "pil-bilinear", "pil-nearest" and so on, as in load_img
+    and torchvision, where each pixel of a large picture counts.
+    """
+    height, width = size
+    mode = "L" if channels == 1 else "RGB"
+    if not resize.startswith("pil-"):
+        # TensorFlow rounds down when it makes a colour PNG grey, Pillow does not
+        from_colour = channels == 1 and image.format == "PNG" and image.mode not in GREY
+        matrix = (0.299, 0.587, 0.114, -0.5) if from_colour else None
+        rows, columns = taps(image.height, height, resize), taps(image.width, width, resize)
+        return interpolate(levels(image, mode, matrix), rows, columns).reshape(height, width, channels)
+    method = Image.Resampling[resize.removeprefix("pil-").upper()]
+    narrow = Image.new(mode, (min(width, image.width), image.height))
+    for top, strip in levels(image, mode):
+        if strip.height == image.height:
+            narrow = strip
+        else:  # first the width, strip by strip
+            narrow.paste(strip.resize((narrow.width, strip.height), method), (0, top))
+    small = narrow.resize((narrow.width, height), method) if narrow.width < width else narrow
+    return np.asarray(small.resize((width, height), method), np.float32).reshape(height, width, channels)
+
+
+def strips(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.Image]]:
+    """Yield a picture from top to bottom in strips of some rows, a multiple: the first row of each, and the strip."""
+    step = max(1, STRIP // (image.width * multiple)) * multiple
+    if image.height <= step:
+        yield 0, image
+        return
+    for top in range(0, image.height, step):
+        yield top, image.crop((0, top, image.width, min(top + step, image.height)))
+
+
+def levels(image: Image.Image, mode: str, matrix: tuple | None = None) -> Iterator[tuple[int, Image.Image]]:
+    """Yield `strips` of a picture in mode L or RGB. `matrix` says how much red, green and blue make grey."""
+    extrema: Any = image.getextrema() if image.mode in ("I", "F") else None  # the lowest and the highest value
+    for top, strip in strips(image):
+        if strip.mode in ("I", "F"):  # 32 bits, of unknown range
+            values = (np.asarray(strip, np.float64) - extrema[0]) * (255 / max(extrema[1] - extrema[0], 1e-6))
+            strip = Image.fromarray(np.nan_to_num(values).clip(0, 255).astype(np.uint8))
+        elif strip.mode.startswith("I;16"):
+            strip = Image.fromarray((np.asarray(strip) >> 8).astype(np.uint8))
+        yield top, strip.convert("RGB").convert("L", matrix) if matrix else strip.convert(mode)
+
+
+def taps(old: int, new: int, method: str) -> Taps:
+    """Return which of `old` pixels in a row make each of `new` pixels, and how much they count: two arrays (n, new).
+
+    As tf.image.resize: pixels have their centres at 0.5, 1.5 and so on; "bicubic" is Keys' kernel with a = -0.5
+    (IEEE Trans. ASSP 29(6), 1981).
+    """
+    centre = (np.arange(new, dtype=np.float32) + np.float32(0.5)) * np.float32(old / new)
+    if method == "nearest":
+        return np.minimum(centre.astype(int), old - 1)[np.newaxis], np.ones((1, new), np.float32)
+    reach = 1 if method == "bilinear" else 2
+    first = np.floor(centre - 0.5).astype(int)
+    index = first + np.arange(1 - reach, 1 + reach)[:, np.newaxis]
+    distance = np.abs(index + 0.5 - centre)
+    weight = 1 - distance
+    if method == "bicubic":
+        near, far = (1.5 * distance - 2.5) * distance**2 + 1, ((2.5 - 0.5 * distance) * distance - 4) * distance + 2
+        weight = np.where(distance < 1, near, far) * ((index >= 0) & (index < old))
+        weight /= weight.sum(0)
+    return index.clip(0, old - 1), weight.astype(np.float32)
+
+
+def interpolate(parts: Iterable[tuple[int, Image.Image]], rows: Taps, columns: Taps) -> Floats:
+    """Return the weighted sum of pixels, (height, width, ...) float32, from strips and the `taps` of both axes."""
+    (y, row_weights), (x, column_weights) = rows, columns
+    used_y, used_x = np.unique(y), np.unique(x)
+    found = []
+    for top, strip in parts:
+        here = used_y[(used_y >= top) & (used_y < top + strip.height)] - top
+        found.append(np.asarray(strip)[here][:, used_x])
+    pixels = np.concatenate(found).reshape(len(used_y), len(used_x), -1)
+    y, x = used_y.searchsorted(y), used_x.searchsorted(x)
+    tall = sum(pixels[at] * weight[:, None, None] for at, weight in zip(y, row_weights, strict=True))
+    return sum(tall[:, at] * weight[:, None] for at, weight in zip(x, column_weights, strict=True))
+
+
+def digit(image: Image.Image) -> Floats:
+    """Return the digit in `image` as MNIST would show it: (28, 28, 1) float32, 0 (background) to 1 (ink).
 
     `image` is decoded and upright, in any mode and size, dark on light or light on dark. If there are
     several digits, the one with the most ink counts, with the strokes close to it.
 
-    Returns float32 of `shape` (height, width, 1), 0 (background) to 1 (ink).
-    Raises ValueError, with a sentence for the user, if there is no digit to see.
+    Raises NothingToSee, with a sentence for the sender, if there is no digit to see.
     """
     grey = to_grey(load(image))
     ink = find_ink(grey)
-    digit, where = find_digit(ink)
-    box = inner_box(digit, where, ink)
+    part, where = find_digit(ink)
+    box = inner_box(part, where, ink)
     if box:  # a sheet of paper on a table, or a drawn frame: the digit is inside
-        with contextlib.suppress(ValueError):  # nothing is inside: the frame was the digit
-            digit, where = find_digit(find_ink(grey.crop(box)))
-    return fit(digit, shape)
+        with contextlib.suppress(NothingToSee):  # nothing is inside: the frame was the digit
+            part, where = find_digit(find_ink(grey.crop(box)))
+    return fit(part)
 
 
 def load(image: Image.Image) -> Image.Image:
@@ -55,14 +165,20 @@ def load(image: Image.Image) -> Image.Image:
         mode = "RGBA"
     else:
         mode = "L" if image.mode in ("1", "L") else "RGB"
-    small = image if image.mode == mode else image.convert(mode)
-    if mode == "RGBA":  # RGBa is multiplied by alpha, which averages need
-        small = small.convert("RGB" if small.getchannel("A").getextrema() == (255, 255) else "RGBa")
     factor = math.ceil(max(image.size) / WORK)
     if min(image.size) < 5 * factor:
         width, height = image.size
-        raise ValueError(f"There is no digit to see: {width} x {height} pixels are too few.")
-    return small.reduce(factor) if factor > 1 else small
+        raise NothingToSee(f"There is no digit to see: {width} x {height} pixels are too few.")
+    size = -(-image.width // factor), -(-image.height // factor)
+    small = Image.new("RGBa" if mode == "RGBA" else mode, size)
+    for top, strip in strips(image, factor):
+        part = strip if strip.mode == mode else strip.convert(mode)
+        if mode == "RGBA":  # RGBa is multiplied by alpha, which averages need
+            part = part.convert("RGBa")
+        small.paste(part.reduce(factor) if factor > 1 else part, (0, top // factor))
+    if mode == "RGBA" and small.getchannel("a").getextrema() == (255, 255):
+        return small.convert("RGBA").convert("RGB")
+    return small
 
 
 def to_grey(image: Image.Image) -> Image.Image:
@@ -197,7 +313,7 @@ def find_digit(ink: Floats) -> tuple[Floats, Box]:
     floor = max(3 * noise, 0.04)
     seen = ink[ink > floor]
     if not seen.size:
-        raise ValueError(BLANK)
+        raise NothingToSee(BLANK)
     high = otsu(seen)
     padded = np.zeros((ink.shape[0] + 4, ink.shape[1] + 4), np.float32)
     padded[2:-2, 2:-2] = ink
@@ -219,7 +335,7 @@ def find_digit(ink: Floats) -> tuple[Floats, Box]:
     level = float(value[int(len(value) * 0.8)])
     top, bottom, left, right = int(y[0]), int(y[-1]) + 1, int(x.min()), int((x + length).max())
     if max(bottom - top, right - left) < 5 or level < max(0.1, 8 * noise):
-        raise ValueError(BLANK)
+        raise NothingToSee(BLANK)
     black = max(2 * noise, 0.08 * level)
     digit = (padded[top - 1 : bottom + 1, left - 1 : right + 1] - black) / (level - black)
     mask[pixels] = mine
@@ -335,13 +451,13 @@ def inner_box(digit: Floats, where: Box, ink: Floats) -> Box | None:
     return start + x, first + y, end - x, last - y
 
 
-def fit(digit: Floats, shape: tuple[int, int, int]) -> Floats:
+def fit(digit: Floats) -> Floats:
     """Scale the digit to 20x20 and put its centre of mass at (14, 14) of 28x28, like MNIST."""
     unit = (max(digit.shape) - 2) / 20  # pixels of the digit for one pixel of the result, without the margin
     small = scaling(digit.sum(1), unit) @ digit @ scaling(digit.sum(0), unit).T
     strokes = np.sort(small[small > 0.1 * small.max()])
     full = strokes[int(len(strokes) * 0.8)]  # thin strokes came out grey
-    return np.minimum(small / full, 1).reshape(shape)
+    return np.minimum(small / full, 1)[..., np.newaxis]
 
 
 def scaling(ink: Floats, unit: float) -> Floats:

@@ -12,11 +12,12 @@ import keras
 import math
 import numpy as np
 import tensorflow as tf
-from export import export, predict
+from export import export
 from keras import layers
+from model import Network
 from pathlib import Path
 from PIL import Image, ImageDraw
-from preprocess import prepare
+from preprocess import NothingToSee, digit
 
 LABELS = list("0123456789")  # what the service answers, in the order of the outputs
 SIZE = 28  # pixels
@@ -30,8 +31,8 @@ def prepared(images: np.ndarray) -> np.ndarray:
     that the service would refuse becomes black."""
     result = np.zeros((*images.shape, 1), np.float32)
     for i, image in enumerate(images):
-        with contextlib.suppress(ValueError):
-            result[i] = prepare(Image.fromarray(image))
+        with contextlib.suppress(NothingToSee):
+            result[i] = digit(Image.fromarray(image))
     return result
 
 
@@ -185,7 +186,9 @@ def calibrate(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> flo
 
 def served(path: Path, images: np.ndarray) -> np.ndarray:
     """Return the probabilities, (n, 10) float32, that the service would give; 0 for a black image, which it refuses."""
-    return predict(path, images) * (images.max((1, 2, 3)) > 0)[:, None]
+    network = Network(path)
+    probabilities = np.stack([network.probabilities(image * 255) for image in images])
+    return probabilities * (images.max((1, 2, 3)) > 0)[:, None]
 
 
 def report(title: str, probabilities: np.ndarray, labels: np.ndarray) -> None:
@@ -231,7 +234,7 @@ def main() -> None:
     fit(model, x_train[training], y_train[training], args.epochs)
     temperature = calibrate(model, x_train[validation], y_train[validation])
     print(f"{temperature=:.2f}")
-    export(model, LABELS, args.output)
+    export(model, LABELS, args.output, title="Handwritten digits", preprocess="digit", range="0..1")
 
     report("Validation", served(args.output, x_train[validation]), y_train[validation])
     probabilities = served(args.output, prepared(x_test))

@@ -1,5 +1,6 @@
 """image_classification: pictures in, labels out."""
 
+import base64
 import io
 import numpy as np
 import pytest
@@ -166,7 +167,7 @@ def test_one_bad_picture_of_several(url):
         (b"", "multipart/form-data; boundary=x", 400),
         (b"--x\r\nnonsense", "multipart/form-data; boundary=x", 400),
         (
-            b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\nseven\r\n--x--\r\n',
+            b'--x\r\nContent-Disposition: form-data; name="file"; filename=""\r\n\r\n\r\n--x--\r\n',  # nothing chosen
             "multipart/form-data; boundary=x",
             400,
         ),
@@ -197,3 +198,38 @@ def test_a_chunked_form_that_is_too_large(url):
 def test_other_field(url):
     answer = requests.post(url, files={"image": to_file(drawing())}, timeout=10)
     assert "file" in assert_problem(answer, 400)["detail"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b'; filename="sch\xf6n.png"',  # in a Windows code page
+        '; filename="schön 日本.png"'.encode(),
+        b"; filename*=UTF-8''sch%C3%B6n.png",
+        b"; filename=two words.png",
+        b'; filename=""',
+        b"",
+    ],
+    ids=["code page", "UTF-8", "filename*", "no quotes", "empty", "none"],
+)
+def test_any_file_name(url, name):
+    head = b'--x\r\nContent-Disposition: form-data; name="file"' + name + b"\r\n\r\n"
+    body = head + to_file(drawing()) + b"\r\n--x--\r\n"
+    answer = requests.post(url, data=body, headers={"Content-Type": "multipart/form-data; boundary=x"}, timeout=10)
+    assert answer.json()["prediction"] == 7
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (base64.b64encode(to_file(drawing())), "base64"),
+        (b"data:image/png;base64," + base64.b64encode(to_file(drawing())), "base64"),
+        (b'{"file": "' + base64.b64encode(to_file(drawing())) + b'"}', "JSON"),
+        (b"\0\0\0\x20ftypavif" + bytes(100), "AVIF"),
+    ],
+    ids=["base64", "data URL", "JSON", "AVIF"],
+)
+def test_the_answer_says_how_to_send_a_picture(url, body, kind):
+    detail = assert_problem(requests.post(url, data=body, timeout=10), 415)["detail"]
+    assert kind in detail
+    assert "Send" in detail

@@ -4,7 +4,7 @@ import bentoml
 import keras
 import os
 from PIL.Image import Image
-from preprocess import prepare
+from preprocess import digit
 from pydantic import BaseModel
 
 
@@ -20,5 +20,5 @@ class Picture:
 
     @bentoml.api
     def predict(self, file: Image) -> Prediction:
-        scores = self.model(prepare(file)[None], training=False).numpy()[0]
+        scores = self.model(digit(file)[None], training=False).numpy()[0]
         return Prediction(prediction=scores.argmax(), probabilities={str(i): p for i, p in enumerate(scores.tolist())})

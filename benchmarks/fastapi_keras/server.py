@@ -5,7 +5,7 @@ import numpy as np
 import os
 from fastapi import FastAPI, UploadFile
 from PIL import Image
-from preprocess import prepare
+from preprocess import digit
 from pydantic import BaseModel
 
 model = keras.models.load_model(os.environ["MODEL"])
@@ -28,7 +28,7 @@ def predict_many(file: list[UploadFile]) -> list[Prediction]:
 
 
 def answer(files: list[UploadFile]) -> list[Prediction]:
-    scores = model(np.stack([prepare(Image.open(file.file)) for file in files]), training=False).numpy()
+    scores = model(np.stack([digit(Image.open(file.file)) for file in files]), training=False).numpy()
     return [
         Prediction(prediction=row.argmax(), probabilities={str(i): p for i, p in enumerate(row.tolist())})
         for row in scores

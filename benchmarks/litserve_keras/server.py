@@ -6,7 +6,7 @@ import os
 import sys
 from fastapi import Request
 from PIL import Image
-from preprocess import prepare
+from preprocess import digit
 from typing import Any
 
 
@@ -15,7 +15,7 @@ class Picture(litserve.LitAPI):
         self.model = keras.models.load_model(os.environ["MODEL"])
 
     def decode_request(self, request: Request) -> Any:
-        return prepare(Image.open(request["file"].file))[None]
+        return digit(Image.open(request["file"].file))[None]
 
     def predict(self, x: Any) -> Any:
         return self.model(x, training=False).numpy()[0]

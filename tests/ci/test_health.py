@@ -89,19 +89,13 @@ def tflite_that_fails(path: Path) -> None:
     builder.Finish(model.Pack(builder), b"TFL3")
     path.write_bytes(builder.Output())
     with ZipFile(path, "a") as file:
-        file.writestr("labels.txt", "\n".join("0123456789"))
+        file.writestr("labels.txt", "".join(f"{digit}\n" for digit in range(10)))
+        file.writestr("metadata.json", ZipFile(ROOT / "image_classification" / path.name).read("metadata.json"))
 
 
-@pytest.mark.parametrize(
-    ("example", "model", "break_it", "reason"),
-    [
-        ("simple_ml", "model.onnx", onnx_that_fails, "indices element out of data bounds"),
-        ("image_classification", "model.tflite", tflite_that_fails, "gather index out of bounds"),
-    ],
-    ids=["simple_ml", "image_classification"],
-)
-def test_a_model_that_cannot_answer_is_unhealthy(image, tmp_path, example, model, break_it, reason):
-    break_it(tmp_path / model)
+def test_a_model_that_cannot_answer_is_unhealthy(image, tmp_path):
+    example, model, reason = "simple_ml", "model.onnx", "indices element out of data bounds"
+    onnx_that_fails(tmp_path / model)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     at_once = ["--health-interval=1s", "--health-start-period=1ms", "--health-retries=1"]
@@ -116,5 +110,20 @@ def test_a_model_that_cannot_answer_is_unhealthy(image, tmp_path, example, model
         eventually("it is unhealthy", lambda: health(name) == "unhealthy")
         logs = subprocess.run(["docker", "logs", name], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         assert reason in logs.stdout
+    finally:
+        docker("rm", "--force", name)
+
+
+def test_a_network_that_cannot_answer_does_not_start(image, tmp_path):
+    """image_classification runs its network once before it listens, and says what is wrong."""
+    tflite_that_fails(tmp_path / "model.tflite")
+    name = docker("create", image("image_classification"))
+    try:
+        docker("cp", tmp_path / "model.tflite", f"{name}:/app/model.tflite")
+        docker("start", name)
+        assert docker("wait", name) == "1"
+        logs = subprocess.run(["docker", "logs", name], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert "The network does not run: " in logs.stdout
+        assert "gather index out of bounds" in logs.stdout
     finally:
         docker("rm", "--force", name)

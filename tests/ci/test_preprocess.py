@@ -164,34 +164,34 @@ PICTURES: dict[str, Callable[[], Image.Image]] = {
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_digit_is_found(name):
-    picture = preprocess.prepare(PICTURES[name]())
+    picture = preprocess.digit(PICTURES[name]())
     check(picture)
     strokes = THREE if name == "three" else SEVEN
-    wanted = preprocess.prepare(draw(ink=(0, 0, 0), paper=WHITE, strokes=strokes))
+    wanted = preprocess.digit(draw(ink=(0, 0, 0), paper=WHITE, strokes=strokes))
     assert likeness(picture, wanted) > (0.7 if name in ("thick", "thin") else 0.85)
 
 
 def test_different_digits_stay_different():
-    assert likeness(preprocess.prepare(draw()), preprocess.prepare(draw(strokes=THREE))) < 0.6
+    assert likeness(preprocess.digit(draw()), preprocess.digit(draw(strokes=THREE))) < 0.6
 
 
 def test_broken_strokes_stay_together():
     image = draw()
     ImageDraw.Draw(image).rectangle((0, 190, 400, 200), PAPER)
-    assert likeness(preprocess.prepare(image), preprocess.prepare(draw())) > 0.85
+    assert likeness(preprocess.digit(image), preprocess.digit(draw())) > 0.85
 
 
 def test_the_larger_of_two_digits_is_taken():
     image = draw(at=(60, 100))
     image.paste(draw((120, 120), 60, (30, 30), 6, strokes=THREE), (270, 150))
-    assert likeness(preprocess.prepare(image), preprocess.prepare(draw())) > 0.95
+    assert likeness(preprocess.digit(image), preprocess.digit(draw())) > 0.95
 
 
 @pytest.mark.parametrize("invert", [False, True])
 def test_mnist_passes_nearly_unharmed(invert):
-    image = preprocess.prepare(draw((400, 400)))[..., 0]  # 20 pixels long, centred
+    image = preprocess.digit(draw((400, 400)))[..., 0]  # 20 pixels long, centred
     uploaded = reopened(Image.fromarray((255 * (1 - image if invert else image)).astype(np.uint8)))
-    again = preprocess.prepare(uploaded)[..., 0]
+    again = preprocess.digit(uploaded)[..., 0]
     assert likeness(again, image) > 0.97
 
 
@@ -216,7 +216,7 @@ BLANK: dict[str, Callable[[], Image.Image]] = {
 @pytest.mark.parametrize("name", BLANK)
 def test_no_digit_is_an_error(name):
     with pytest.raises(ValueError, match="There is no digit to see"):
-        preprocess.prepare(BLANK[name]())
+        preprocess.digit(BLANK[name]())
 
 
 MODES = ("1", "L", "P", "PA", "LA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "I;16", "I;16B")
@@ -253,7 +253,7 @@ def test_any_number_is_a_digit_or_a_value_error(value):
 
 def prepare_or_refuse(image: Image.Image) -> None:
     try:
-        picture = preprocess.prepare(image)
+        picture = preprocess.digit(image)
     except ValueError:
         return
     assert picture.shape == (28, 28, 1)

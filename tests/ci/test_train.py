@@ -85,22 +85,13 @@ output = keras.layers.Dense(3, "softmax")(keras.layers.GlobalAveragePooling2D()(
 network = keras.Model(image, output)
 network.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy")
 network.fit(images, labels, epochs=30, verbose=0)
-export(network, {list(COLOURS)})
-"""
-PREPARE_COLOURS = """
-import io
-import numpy as np
-
-def prepare(image, shape):
-    height, width, _ = shape
-    return np.asarray(image.convert("RGB").resize((width, height)), np.float32) / 255
+export(network, {list(COLOURS)}, range="0..1")
 """
 
 
 def test_another_network_is_served_by_the_same_app(trainer, folder):
-    """Another size, with colours and other labels: only the model and preprocess.py are replaced."""
+    """Another size, with colours and other labels: only the model is replaced."""
     run(trainer, folder, "-c", TRAIN_COLOURS)
-    (folder / "preprocess.py").write_text(PREPARE_COLOURS)
     with process("image_classification", folder) as (url, _):
         for label, colour in COLOURS.items():
             file = io.BytesIO()

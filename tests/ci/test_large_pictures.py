@@ -1,0 +1,87 @@
+"""Pictures at the limit of pixels, in every mode and format, many at once: no worker runs out of memory."""
+
+import concurrent.futures
+import io
+import numpy as np
+import pytest
+import random
+import requests
+import yaml
+from collections.abc import Callable
+from examples import ROOT, container, workers
+from helpers import assert_problem
+from PIL import Image, ImageDraw
+
+pytestmark = pytest.mark.docker
+SIDE = 7070  # pixels: nearly 50 million in all
+LIMIT = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["image_classification"]["deploy"]["resources"]
+MEMORY = LIMIT["limits"]["memory"]
+
+
+def seven(size: tuple[int, int], mode: str) -> Image.Image:
+    """Draw a 7, black on white."""
+    image = Image.new("L", size, 255)
+    points = [(size[0] * x, size[1] * y) for x, y in [(0.3, 0.2), (0.7, 0.2), (0.45, 0.8)]]
+    ImageDraw.Draw(image).line(points, fill=0, width=min(size) // 12)
+    if mode == "I;16":
+        return Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+    if mode == "LAB":
+        return Image.merge("LAB", [image, Image.new("L", size, 128), Image.new("L", size, 128)])
+    if mode in ("I", "F", "1", "L", "LA"):
+        return image.convert(mode)
+    return image.convert("RGB").convert(mode)
+
+
+def file(mode: str, format: str, size: tuple[int, int] = (SIDE, SIDE), **options) -> Callable[[], bytes]:
+    def encode() -> bytes:
+        buffer = io.BytesIO()
+        seven(size, mode).save(buffer, format, **options)
+        return buffer.getvalue()
+
+    return encode
+
+
+PICTURES = {  # a file, and whether it is answered with 200; the others decode to too much and get a 413
+    **{f"PNG {mode}": (file(mode, "PNG"), 200) for mode in ["1", "L", "P", "LA", "RGB", "RGBA", "I;16"]},
+    "a scan of an A4 page at 600 dpi": (file("RGBA", "PNG", (4960, 7016)), 200),
+    **{f"JPEG {mode}": (file(mode, "JPEG"), 200) for mode in ["L", "RGB", "CMYK"]},
+    "progressive JPEG L": (file("L", "JPEG", progressive=True), 200),
+    "progressive JPEG RGB": (file("RGB", "JPEG", progressive=True), 200),
+    "progressive JPEG RGB 4:4:4": (file("RGB", "JPEG", progressive=True, subsampling=0), 413),
+    "progressive JPEG CMYK": (file("CMYK", "JPEG", progressive=True), 413),
+    **{
+        f"TIFF {mode}": (file(mode, "TIFF", compression="tiff_adobe_deflate"), 200)
+        for mode in ["1", "L", "LA", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "LAB"]
+    },
+    "TIFF RGBA, one strip": (file("RGBA", "TIFF", compression="tiff_adobe_deflate", tiffinfo={278: SIDE}), 413),
+    "TIFF LZW": (file("RGB", "TIFF", (4960, 7016), compression="tiff_lzw"), 200),
+    "TIFF raw": (file("RGB", "TIFF", (3300, 3300)), 200),
+    **{f"GIF {mode}": (file(mode, "GIF"), 200) for mode in ["L", "P"]},
+    "BMP 1": (file("1", "BMP"), 200),
+    "BMP L": (file("L", "BMP", (5600, 5600)), 200),
+    "BMP RGB": (file("RGB", "BMP", (3300, 3300)), 200),
+    **{f"WebP {mode}": (file(mode, "WEBP", lossless=True, method=0), 413) for mode in ["RGB", "RGBA"]},
+    "WebP of 12 megapixels": (file("RGBA", "WEBP", (4000, 3000), lossless=True, method=0), 200),
+    "too long": (file("L", "PNG", (70_000, 60)), 413),
+}
+
+
+def test_sixteen_at_once_of_every_mode_and_format(image):
+    files = {name: (encode(), status) for name, (encode, status) in PICTURES.items()}
+    queue = random.Random(0).sample([*files], len(files))
+
+    def post(name: str) -> requests.Response:
+        return requests.post(f"{url}/predict", data=files[name][0], timeout=300)
+
+    with container(image("image_classification"), "--memory", MEMORY, "--memory-swap", MEMORY) as (port, server):
+        url = f"http://127.0.0.1:{port}"
+        before = workers(server)
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            answers = list(zip(queue, pool.map(post, queue), strict=True))
+        assert workers(server) == before
+    for name, answer in answers:
+        if files[name][1] == 413:
+            assert "too large" in assert_problem(answer, 413)["detail"], name
+        else:
+            assert answer.status_code == 200, (name, answer.text)
+            assert answer.json()["prediction"] == 7, name

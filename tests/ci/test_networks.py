@@ -1,0 +1,125 @@
+"""image_classification serves networks as people have them with their own answers, or says in one sentence why not."""
+
+import json
+import numpy as np
+import os
+import pytest
+import requests
+import shutil
+import subprocess
+from examples import ROOT
+from helpers import process
+from pathlib import Path
+
+PYTHON = ROOT / ".venv" / "image_classification-train" / "bin" / "python"
+BUILDER = Path(__file__).with_name("networks.py")
+EIGHT_BITS = {"weights_of_8_bits", "tflite_of_8_bits"}
+NETWORKS = [line.split()[1].split("(")[0] for line in BUILDER.read_text().split("@network\n")[1:]]
+SEVERAL = {"several_labels", "several_labels_as_scores"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Where networks.py has built and exported all of them."""
+    folder = tmp_path_factory.mktemp("networks")
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    subprocess.run([PYTHON, BUILDER, folder], check=True, env=os.environ | quiet, capture_output=True, timeout=600)
+    return folder
+
+
+def probabilities(name: str, values: np.ndarray) -> np.ndarray:
+    """Make probabilities of what Keras answers, (n, outputs)."""
+    if name.endswith("_as_scores") or name.endswith("_as_a_score"):
+        values = 1 / (1 + np.exp(-values.clip(-80, 80)))
+    elif values.shape[1] > 1 and name not in SEVERAL and not np.allclose(values.sum(1), 1, atol=0.05):
+        values = np.exp(values - values.max(1, keepdims=True))
+        values /= values.sum(1, keepdims=True)
+    return np.concatenate([1 - values, values], 1) if values.shape[1] == 1 and name != "age" else values
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_it_is_served_with_its_own_answers(folder, tmp_path, name):
+    case = json.loads((folder / name / "answers.json").read_text())
+    assert "refused" not in case, case["refused"]
+    want = probabilities(name, np.array(case["answers"]))
+    tolerance = 0.03 if name in EIGHT_BITS else 0.01
+    for control, values in case["controls"].items():  # the comparison would notice
+        difference = np.abs(probabilities(name, np.array(values)) - want).max()
+        assert difference > tolerance, f"another {control} is not noticed"
+    copy = tmp_path / "image_classification"
+    shutil.copytree(ROOT / "image_classification", copy, ignore=shutil.ignore_patterns("model.tflite", "__pycache__"))
+    shutil.copy(folder / name / "model.tflite", copy)
+    with process("image_classification", copy, GRANIAN_WORKERS="1") as (url, _):
+        files = [("file", (path.name, path.read_bytes())) for path in sorted(folder.glob("*.png"))]
+        answers = requests.post(f"{url}/predict", files=files, timeout=60).json()
+        page = requests.get(url, timeout=10).text
+    assert "digit" not in page
+    if name == "age":
+        assert (
+            np.abs([answer["prediction"] for answer in answers] - want.ravel()).max() < tolerance * np.abs(want).max()
+        )
+        assert all(answer.keys() == {"prediction"} for answer in answers)
+        return
+    labels = case["labels"]
+    assert len({str(answer["prediction"]) for answer in answers}) > 1
+    assert want.max() > 0.5
+    assert list(answers[0]["probabilities"]) == labels
+    got = np.array([list(answer["probabilities"].values()) for answer in answers])
+    assert np.abs(got - want).max() < tolerance
+    for answer, values in zip(answers, want, strict=True):
+        if name in SEVERAL:
+            assert answer["prediction"] == [label for label, p in zip(labels, values, strict=True) if p >= 0.5]
+        elif np.sort(values)[-1] - np.sort(values)[-2] > 2 * tolerance:
+            assert str(answer["prediction"]) == labels[values.argmax()]
+
+
+SENTENCES = {  # and what each must name
+    "two inputs": "2 inputs",
+    "two outputs": "--output",
+    "an output that is not there": "--output",
+    "no range": "--range",
+    "a range that is none": "'1..0'",
+    "any size": "--size",
+    "another size": "32x32",
+    "too few labels": "3 outputs and 2 labels",
+    "too many labels": "3 outputs and 4 labels",
+    "no labels": "3 outputs and 0 labels",
+    "one label": "1 output and labels: 1",
+    "the same label twice": "'a'",
+    "a blank label": "blank",
+    "a label of two lines": "printed",
+    "labels as a text": "list",
+    "labels as a dict": "list",
+    "a softmax of one": "always 1",
+    "a relu at the end": "--task",
+    "sigmoid and categorical": "--task",
+    "hinge": "--task",
+    "softmax said of scores": "add up to 1",
+    "scores said of a softmax": "probabilities already",
+    "no numbers": "finite",
+    "segmentation": "outputs",
+    "a flat input": "(784,)",
+    "four channels": "4",
+    "a step that LiteRT lacks": "Igamma",
+    "random when it answers": "differently",
+    "not built": "keras.Input",
+    "digits of another size": "28x28",
+    "weights alone": "weights",
+    "Lambda in a file": "export(network, labels)",
+    "own layer in a file": "export(network, labels)",
+    "PyTorch's file": "PyTorch",
+    "no file": "missing.keras",
+    "damaged": "damaged.keras",
+    "damaged tflite": "damaged.tflite",
+    "no network": "Keras",
+}
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_it_is_refused_in_one_sentence(folder, name):
+    sentence = json.loads((folder / "refused.json").read_text())[name]
+    assert sentence.startswith("This network cannot be served: "), sentence
+    assert SENTENCES[name] in sentence
+    assert "\n" not in sentence
+    assert len(sentence) < 600
+    assert not (folder / "refused.tflite").exists()
