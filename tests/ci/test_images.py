@@ -2,7 +2,6 @@
 
 import os
 import pytest
-import re
 import requests
 import shutil
 import subprocess
@@ -100,12 +99,3 @@ def test_logs(image):
         # it is written after the answer
         eventually("the request is in the log", lambda: '"GET /nowhere HTTP/1.1" 404' in log())
         assert "Started worker-1" in log()
-
-
-def test_a_package_with_another_hash_does_not_get_in(tmp_path):
-    folder = shutil.copytree(ROOT / "hello_world", tmp_path / "hello_world")
-    text = (folder / "requirements.txt").read_text()
-    (folder / "requirements.txt").write_text(re.sub(r"sha256:\w{4}", "sha256:0000", text))
-    answer = subprocess.run(["docker", "build", folder], capture_output=True, text=True)
-    assert answer.returncode == 1
-    assert "PACKAGES DO NOT MATCH THE HASHES" in answer.stdout + answer.stderr

@@ -80,11 +80,3 @@ def test_processes_have_the_settings_of_containers():
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_docker_20_can_build_it(dockerfile, feature):
     assert not re.search(TOO_NEW[feature], dockerfile.read_text(), re.MULTILINE)
-
-
-@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_install_checks_hashes(dockerfile):
-    text = re.sub(r"^#.*\n", "", dockerfile.read_text(), flags=re.MULTILINE).replace("\\\n", "")
-    installs = [command for command in re.split(r"\n|&&", text) if "pip install" in command]
-    assert all("--require-hashes" in command and "-r requirements" in command for command in installs)
-    assert installs or dockerfile.suffix == ".copy"  # which installs nothing
