@@ -202,6 +202,7 @@ def origin(model: Any, rows: int, score: float | None) -> dict[str, Any]:
 
 def as_onnx(model, features, metadata, table, asked) -> tuple[bytes, str]:
     """Return the file, and what it costs. Raises Refusal if ONNX does not give the model's own answers."""
+    model = onnx_model.without_samplers(model)
     if reason := onnx_model.fault(model, features):
         raise Refusal(reason)
     whole = [i for i, feature in enumerate(features) if feature["type"] == "integer"]

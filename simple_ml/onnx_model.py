@@ -139,6 +139,13 @@ def fault(model: Any, features: list[dict]) -> str | None:
     return None
 
 
+def without_samplers(model: Any) -> Any:
+    """Return a pipeline of imbalanced-learn as one of scikit-learn: its samplers only change the data for training."""
+    if not type(model).__module__.startswith("imblearn.") or not isinstance(model, Pipeline):
+        return model
+    return Pipeline([(name, step) for name, step in model.steps if not hasattr(step, "fit_resample")])
+
+
 def precisions(model: Any, features: list[dict], largest: float) -> list[type]:
     """Return the types of numbers in which ONNX can give the model's own answers, the faster first.
 

@@ -67,6 +67,11 @@ def numeric(features: list[dict], table: pd.DataFrame) -> list[tuple[dict, np.nd
     return [(feature, values) for feature, values in found if len(values)]
 
 
+def how_many(columns: list) -> int:
+    """Return how many rows to make in which all these columns change: fewer if there are hundreds."""
+    return min(MOVED, 20 + 10_000 // len(columns)) if columns else 0
+
+
 def fitting(value: float, feature: dict) -> float | int:
     return round(float(value)) if feature["type"] == "integer" else float(value)
 
@@ -77,11 +82,12 @@ def changed(rows: list[dict], random: np.random.Generator, **changes: Any) -> di
 
 def moved(rows: list[dict], table: pd.DataFrame, features: list[dict], random: np.random.Generator) -> list[dict]:
     columns, made = numeric(features, table), []
-    for number in range(MOVED if columns else 0):
+    steps = [0.15 * values.std() for _, values in columns]
+    for number in range(how_many(columns)):
         row = changed(rows, random)
-        for feature, values in columns:
+        for (feature, _), step in zip(columns, steps, strict=True):
             if row[feature["name"]] is not None:
-                value = row[feature["name"]] + random.normal(0, 0.15) * values.std()
+                value = row[feature["name"]] + random.normal(0, step)
                 # one half with many digits, one half with as few as people type
                 row[feature["name"]] = fitting(value if number % 2 else round(value, 2), feature)
         made.append(row)
@@ -92,7 +98,7 @@ def between(rows: list[dict], table: pd.DataFrame, features: list[dict], random:
     """Return rows with numbers in the middle of two known ones: there trees split."""
     columns: list[tuple[dict, np.ndarray]] = numeric(features, table)
     made: list[dict] = []
-    for _ in range(2 * MOVED if columns else 0):
+    for _ in range(2 * how_many(columns)):
         row = changed(rows, random)
         for feature, values in columns:
             if len(values) > 1 and random.random() < 0.5:

@@ -115,8 +115,8 @@ def test_a_row_that_the_model_fails_for_is_named(exported):
         for wrong in ("20240131", "31.1.2024", "2024-13-01", "today", 20240131, None, True):
             problem = assert_problem(requests.post(f"{url}/predict", json=row | {"since": wrong}, timeout=30), 422)
             assert [error["pointer"] for error in problem["errors"]] == ["#/since"]
-        late = row | {"since": "9999-01-01"}  # nanoseconds end in 2262
-        problem = assert_problem(requests.post(f"{url}/predict", json=[row, row, late, row], timeout=30), 422)
+        early = row | {"seen": "0001-01-01T00:00:00+14:00"}  # in Vienna it is the year 0
+        problem = assert_problem(requests.post(f"{url}/predict", json=[row, row, early, row], timeout=30), 422)
         assert [error["pointer"] for error in problem["errors"]] == ["#/2"]
         assert "Traceback" in log.read_text()
         assert requests.post(f"{url}/predict", json=row, timeout=30).ok
