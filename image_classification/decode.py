@@ -124,8 +124,8 @@ def decoded(file: IO[bytes], smallest: int | None, width: int) -> Iterator[Image
                 raise Image.DecompressionBombError
             stack.enter_context(room(size))
             image.load()
-            turned = image.getexif().get(ORIENTATION, 1) != 1
-            if turned and size + image.width * image.height * PIXEL.get(image.mode, 4) > MAX_MEMORY:
+            copy = image.width * image.height * PIXEL.get(image.mode, 4)  # if it has to be turned
+            if size + copy > MAX_MEMORY and image.getexif().get(ORIENTATION, 1) != 1:
                 raise Image.DecompressionBombError
             ImageOps.exif_transpose(image, in_place=True)  # upright
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):

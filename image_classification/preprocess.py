@@ -169,13 +169,17 @@ def load(image: Image.Image) -> Image.Image:
     if min(image.size) < 5 * factor:
         width, height = image.size
         raise NothingToSee(f"There is no digit to see: {width} x {height} pixels are too few.")
-    size = -(-image.width // factor), -(-image.height // factor)
-    small = Image.new("RGBa" if mode == "RGBA" else mode, size)
-    for top, strip in strips(image, factor):
+    parts = []
+    for _, strip in strips(image, factor):
         part = strip if strip.mode == mode else strip.convert(mode)
         if mode == "RGBA":  # RGBa is multiplied by alpha, which averages need
             part = part.convert("RGBa")
-        small.paste(part.reduce(factor) if factor > 1 else part, (0, top // factor))
+        parts.append(part.reduce(factor) if factor > 1 else part)
+    small = parts[0]
+    if len(parts) > 1:
+        small = Image.new(small.mode, (small.width, sum(part.height for part in parts)))
+        for number, part in enumerate(parts):
+            small.paste(part, (0, number * parts[0].height))
     if mode == "RGBA" and small.getchannel("a").getextrema() == (255, 255):
         return small.convert("RGBA").convert("RGB")
     return small

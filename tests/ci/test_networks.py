@@ -23,7 +23,7 @@ def folder(tmp_path_factory) -> Path:
     """Where networks.py has built and exported all of them."""
     folder = tmp_path_factory.mktemp("networks")
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-    subprocess.run([PYTHON, BUILDER, folder], check=True, env=os.environ | quiet, capture_output=True, timeout=600)
+    subprocess.run([PYTHON, BUILDER, folder], check=True, env=os.environ | quiet, capture_output=True, timeout=1200)
     return folder
 
 
