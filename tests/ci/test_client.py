@@ -208,7 +208,7 @@ def test_simple_ml_csv(content, url, tmp_path):
         (b"f1,f2,f3\n5.1,3.5,1.4,9\n", r"[^\n]*rows.csv, line 2: 4 cells under 3 names.\n"),
         (b"f1,f2,f3\n", r"[^\n]*at least 1 [^\n]*\n"),
         (b"", r"[^\n]*at least 1 [^\n]*\n"),
-        (b"f1,f2,f3\n\xff,1,2\n", r"[^\n]*utf-8[^\n]*\n"),
+        (b"f1,f2,f3\n\xff,1,2\n", r"[^\n]*UTF-8[^\n]*\n"),
         (b'f1,f2,f3\n"' + b"1" * 200_000, r"[^\n]*field larger than[^\n]*\n"),
     ],
 )
