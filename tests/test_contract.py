@@ -108,8 +108,8 @@ def test_openapi_and_docs(predicting):
 
 def run(*arguments: str) -> subprocess.CompletedProcess:
     """Run hello_world; the lines that read the arguments are the same in all four (tests/ci/test_layout.py)."""
-    command = [python("hello_world"), "app.py", *arguments]
-    return subprocess.run(command, cwd=ROOT / "hello_world", capture_output=True, text=True, timeout=60)
+    options: dict = {"cwd": ROOT / "hello_world", "capture_output": True, "text": True, "timeout": 60}
+    return subprocess.run([python("hello_world"), "app.py", *arguments], **options)
 
 
 def test_help():
