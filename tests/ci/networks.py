@@ -475,7 +475,7 @@ def refused() -> dict[str, Callable[[], None]]:
     abc = ["a", "b", "c"]
 
     def refuse(*arguments: object, **options: object) -> Callable[[], None]:
-        return lambda: exporting.export(*arguments, path=FOLDER / "refused.tflite", **options)  # type: ignore[arg-type]
+        return lambda: exporting.export(*arguments, path=FOLDER / "refused.tflite", **options)
 
     return {
         "two inputs": refuse(two, abc, range="0..1"),

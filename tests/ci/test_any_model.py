@@ -33,7 +33,7 @@ def served(model: Path, workers: int = 1) -> Iterator[tuple[str, Path]]:
     shutil.copytree(ROOT / "simple_ml", folder, ignore=unwanted, dirs_exist_ok=True)
     shutil.copy(model, folder)
     port, log = free_port(), folder / "log"
-    command = [python("simple_ml" if model.suffix == ".onnx" else "simple_ml-train"), "app.py"]
+    command: list[str | Path] = [python("simple_ml" if model.suffix == ".onnx" else "simple_ml-train"), "app.py"]
     settings = SETTINGS | {"GRANIAN_WORKERS": str(workers), "GRANIAN_PORT": str(port)}
     with log.open("w") as file:
         server = subprocess.Popen(command, cwd=folder, env=os.environ | settings, stdout=file, stderr=file)
@@ -138,7 +138,7 @@ def test_a_damaged_file_stops_the_start(name, exported, tmp_path):
         folder = tmp_path / str(number)
         shutil.copytree(ROOT / "simple_ml", folder, ignore=shutil.ignore_patterns("model.onnx", "model.pkl"))
         (folder / model.name).write_bytes(damaged)
-        command = [python("simple_ml" if model.suffix == ".onnx" else "simple_ml-train"), "app.py"]
+        command: list[str | Path] = [python("simple_ml" if model.suffix == ".onnx" else "simple_ml-train"), "app.py"]
         run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
         assert run.returncode != 0
         assert "Traceback" not in run.stderr
