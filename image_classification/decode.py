@@ -85,12 +85,12 @@ def memory(image: Image.Image, file: IO[bytes], smallest: int | None, width: int
 def not_a_picture(file: IO[bytes]) -> str:
     """Say what a file is, if it is something that is often sent instead of a picture, and what to send."""
     file.seek(0)
-    start = file.read(100).lstrip()
+    start = file.read(100).lstrip(b'" \t\r\n')  # base64 may come in quotes
     if start[4:12] in (b"ftypavif", b"ftypavis"):
         return f"AVIF is not supported. Send one of {', '.join(FORMATS)}."
     if start.startswith((b"data:", b"iVBORw0KGgo", b"/9j/", b"R0lGOD", b"UklGR")):
         return f"This is a picture in base64. {HOW_TO_SEND}"
-    if start.startswith((b"{", b"[", b'"')):
+    if start.startswith((b"{", b"[")):
         return f"This is JSON. {HOW_TO_SEND}"
     return f"This is not a picture. Send one of {', '.join(FORMATS)}."
 
