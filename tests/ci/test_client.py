@@ -298,7 +298,7 @@ def test_no_server():
     clients = [command(example, *arguments, "--url", url) for example, arguments in CLIENTS.items()]
     for client in clients:
         assert finish(client) == (1, "", f"{url} does not answer. Is the service running there?\n")
-        assert 10 <= time.monotonic() - before < 15
+        assert 10 <= time.monotonic() - before < 30
 
 
 def test_a_server_that_starts_late():

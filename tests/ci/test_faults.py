@@ -121,7 +121,7 @@ def test_a_stop_does_not_wait_for_a_stalled_upload():
         for sent, (_, server) in servers:
             server.send_signal(sent)
         assert [server.wait(SECONDS) for _, (_, server) in servers] == [0] * len(servers)
-        assert time.monotonic() - before < 15  # 8 seconds, and more where the machine is busy
+        assert time.monotonic() - before < 30  # 8 seconds, and more where the machine is busy
 
 
 @pytest.mark.parametrize("fault", ["missing", "cut off", "empty"])
