@@ -7,26 +7,12 @@ import warnings
 from collections.abc import Iterator
 from flask import abort
 from pi_heif import register_heif_opener
-from PIL import (
-    Image,
-    ImageOps,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    UnidentifiedImageError,
-    WebPImagePlugin,  # noqa: F401
-)
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401
 from typing import IO
 
-FORMATS = (
-    "PNG",
-    "JPEG",
-    "WEBP",
-    "GIF",
-    "BMP",
-    "TIFF",
-    "HEIF",
-)  # phones may write MPO, a kind of JPEG, or HEIC, a kind of HEIF
+# phones may write MPO, a kind of JPEG, or HEIC, a kind of HEIF
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "HEIF")
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 65_535  # pixels, as in a JPEG
 MAX_RLE_PIXELS = 5_000_000  # in a run-length encoded BMP, which Pillow decodes in Python, ten times as slowly
@@ -37,7 +23,7 @@ ORIENTATION = 0x0112  # in EXIF: how the phone was held
 PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}  # bytes in Pillow; 4 in other modes
 DECODER = {"WEBP": 12, "HEIF": 4}  # bytes for each pixel that the decoder takes besides, as measured
 
-Image.preinit()  # load the decoders now, not in the first request: these and the two above, not all forty
+Image.preinit()  # load the decoders now, not in the first request: these and the ones above, not all forty
 register_heif_opener(thumbnails=False, decode_threads=1)
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 PngImagePlugin.MAX_TEXT_MEMORY = 4_000_000  # bytes of comments
