@@ -7,8 +7,15 @@ import warnings
 from collections.abc import Iterator
 from flask import abort
 from pi_heif import register_heif_opener
-from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL import JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401
+from PIL import (  # noqa: F401
+    Image,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 from typing import IO
 
 # phones may write MPO, a kind of JPEG, or HEIC, a kind of HEIF
