@@ -25,19 +25,7 @@ def predict(path: str | Path, url: str = URL) -> dict[str, Any]:
 
 def post(url: str, **body: Any) -> Any:
     """Return the service's answer. Raises requests.RequestException with a sentence that says what went wrong."""
-    give_up = time.monotonic() + START_SECONDS
-    with requests.Session() as session:
-        session.trust_env = not re.match(LOCAL, url)  # whatever http_proxy says: a proxy cannot reach this machine
-        while True:
-            try:
-                answer = session.post(url, timeout=ANSWER_SECONDS, **body)
-                break
-            except requests.Timeout as error:
-                raise requests.Timeout(f"{url} did not answer within {ANSWER_SECONDS} seconds.") from error
-            except requests.ConnectionError as error:  # refused, or reset, as Docker does until the app listens
-                if time.monotonic() > give_up:
-                    raise requests.ConnectionError(f"{url} does not answer. Is the service running there?") from error
-                time.sleep(0.5)
+    answer = send("POST", url, **body)
     kind = answer.headers.get("Content-Type")
     if answer.ok and kind == "application/json":
         return answer.json()
@@ -46,6 +34,23 @@ def post(url: str, **body: Any) -> Any:
     problem = answer.json()  # RFC 9457
     errors = [f"{unquote(each['pointer']).removeprefix('#/')}: {each['detail']}" for each in problem.get("errors", [])]
     raise requests.HTTPError(" ".join([problem["detail"], "; ".join(errors)]).strip(), response=answer)
+
+
+def send(method: str, url: str, **body: Any) -> requests.Response:
+    """Return the answer to a request, and wait for it if the service is still starting."""
+    give_up = time.monotonic() + START_SECONDS
+    with requests.Session() as session:
+        session.trust_env = not re.match(LOCAL, url)  # whatever http_proxy says: a proxy cannot reach this machine
+        while True:
+            try:
+                return session.request(method, url, timeout=ANSWER_SECONDS, **body)
+            except requests.Timeout as error:
+                raise requests.Timeout(f"{url} did not answer within {ANSWER_SECONDS} seconds.") from error
+            except requests.ConnectionError as error:  # refused, or reset, as Docker does until the app listens
+                if time.monotonic() > give_up:
+                    address = url.rpartition("/")[0]
+                    raise requests.ConnectionError(f"{address} does not answer. Is the service running?") from error
+                time.sleep(0.5)
 
 
 def in_words(answer: dict[str, Any]) -> str:

@@ -32,19 +32,7 @@ def predict(rows: dict | list[dict], url: str = URL) -> Any:
 
 def post(url: str, **body: Any) -> Any:
     """Return the service's answer. Raises requests.RequestException with a sentence that says what went wrong."""
-    give_up = time.monotonic() + START_SECONDS
-    with requests.Session() as session:
-        session.trust_env = not re.match(LOCAL, url)  # whatever http_proxy says: a proxy cannot reach this machine
-        while True:
-            try:
-                answer = session.post(url, timeout=ANSWER_SECONDS, **body)
-                break
-            except requests.Timeout as error:
-                raise requests.Timeout(f"{url} did not answer within {ANSWER_SECONDS} seconds.") from error
-            except requests.ConnectionError as error:  # refused, or reset, as Docker does until the app listens
-                if time.monotonic() > give_up:
-                    raise requests.ConnectionError(f"{url} does not answer. Is the service running there?") from error
-                time.sleep(0.5)
+    answer = send("POST", url, **body)
     kind = answer.headers.get("Content-Type")
     if answer.ok and kind == "application/json":
         return answer.json()
@@ -55,29 +43,33 @@ def post(url: str, **body: Any) -> Any:
     raise requests.HTTPError(" ".join([problem["detail"], "; ".join(errors)]).strip(), response=answer)
 
 
+def send(method: str, url: str, **body: Any) -> requests.Response:
+    """Return the answer to a request, and wait for it if the service is still starting."""
+    give_up = time.monotonic() + START_SECONDS
+    with requests.Session() as session:
+        session.trust_env = not re.match(LOCAL, url)  # whatever http_proxy says: a proxy cannot reach this machine
+        while True:
+            try:
+                return session.request(method, url, timeout=ANSWER_SECONDS, **body)
+            except requests.Timeout as error:
+                raise requests.Timeout(f"{url} did not answer within {ANSWER_SECONDS} seconds.") from error
+            except requests.ConnectionError as error:  # refused, or reset, as Docker does until the app listens
+                if time.monotonic() > give_up:
+                    address = url.rpartition("/")[0]
+                    raise requests.ConnectionError(f"{address} does not answer. Is the service running?") from error
+                time.sleep(0.5)
+
+
 def types(url: str) -> dict[str, list[str]]:
     """Return the JSON types that the service takes for each feature, from its /openapi.json; nothing if it has none.
 
     Raises requests.ConnectionError if nothing answers.
     """
-    give_up = time.monotonic() + START_SECONDS
-    with requests.Session() as session:
-        session.trust_env = not re.match(LOCAL, url)
-        while True:
-            try:
-                answer = session.get(url.rpartition("/")[0] + "/openapi.json", timeout=ANSWER_SECONDS)
-                break
-            except requests.Timeout:
-                return {}
-            except requests.ConnectionError as error:
-                if time.monotonic() > give_up:
-                    raise requests.ConnectionError(f"{url} does not answer. Is the service running there?") from error
-                time.sleep(0.5)
-    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # it is another service
-        columns = answer.json()["components"]["schemas"]["Row"]["properties"]
-        return {
-            name: [kind.get("type", "") for kind in column.get("anyOf", [column])] for name, column in columns.items()
-        }
+    # another service may have no such document, or none with rows
+    with contextlib.suppress(requests.Timeout, ValueError, KeyError, TypeError, AttributeError):
+        document = send("GET", url.rpartition("/")[0] + "/openapi.json").json()
+        columns = document["components"]["schemas"]["Row"]["properties"].items()
+        return {name: [kind.get("type", "") for kind in column.get("anyOf", [column])] for name, column in columns}
     return {}
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import requests
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -16,23 +17,31 @@ def python(example: str) -> Path:
     return ROOT / ".venv" / example / "bin" / "python"
 
 
+def copy_of(example: str, folder: Path) -> Path:
+    """Copy the folder of an example, without its model, and return the copy."""
+    unwanted = shutil.ignore_patterns("model.onnx", "model.pkl", "model.tflite", "__pycache__")
+    return shutil.copytree(ROOT / example, folder, ignore=unwanted, dirs_exist_ok=True)
+
+
 @contextlib.contextmanager
 def process(
-    example: str, folder: Path | None = None, packages: str | None = None, **environment: str
+    example: str, folder: Path | None = None, packages: str | None = None, log: Path | None = None, **environment: str
 ) -> Iterator[tuple[str, subprocess.Popen]]:
     """Run `python3 app.py` of an example, or of a copy of its folder, until the block ends: (address, process).
 
-    It sees its own packages, or those of another virtual environment.
-
-    It has the settings that a container has, and others from `environment`.
+    It sees its own packages, or those of another virtual environment. It has the settings that a container has, and
+    others from `environment`. What it prints goes to the file `log`, if there is one.
     """
     settings = SETTINGS | {"GRANIAN_PORT": str(free_port())} | environment
     port = int(settings["GRANIAN_PORT"] or settings["PORT"])
+    output = log.open("w") if log else None
     server = subprocess.Popen(
         [python(packages or example), "app.py"],
         cwd=folder or ROOT / example,
         env=os.environ | settings,
         stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
     )
     try:
         wait_until_healthy(port, lambda: server.poll() is None)
@@ -40,6 +49,8 @@ def process(
     finally:
         server.terminate()
         server.wait(20)
+        if output:
+            output.close()
 
 
 def eventually(what: str, is_so: Callable[[], object], seconds: float = 60) -> None:

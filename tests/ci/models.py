@@ -6,11 +6,10 @@ import numpy as np
 import os
 import pandas as pd
 import pytest
-import shutil
 import sys
 from collections.abc import Iterator
 from examples import ROOT
-from helpers import process
+from helpers import copy_of, process
 from pathlib import Path
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
@@ -202,8 +201,7 @@ NOT_ONNX: dict[str, tuple[Any, pd.DataFrame, Any, str]] = {  # and what the sent
 @contextlib.contextmanager
 def serve(model: Any, X: pd.DataFrame, folder: Path) -> Iterator[str]:
     """Export a fitted model, start a copy of simple_ml with it, and yield its address."""
-    others = shutil.ignore_patterns("model.onnx", "model.pkl", "__pycache__")
-    shutil.copytree(ROOT / "simple_ml", folder, ignore=others, dirs_exist_ok=True)
+    copy_of("simple_ml", folder)
     export(model, X, folder / "model.onnx")
     packages = "simple_ml-train" if (folder / "model.pkl").exists() else "simple_ml"
     with process("simple_ml", folder, packages, GRANIAN_WORKERS="1") as (url, _):

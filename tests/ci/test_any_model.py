@@ -15,10 +15,9 @@ import tempfile
 from any_model import MODELS
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from examples import ROOT, free_port, wait_until_healthy
-from helpers import assert_problem, python
+from examples import ROOT
+from helpers import assert_problem, copy_of, process, python
 from pathlib import Path
-from run import SETTINGS
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
@@ -29,20 +28,10 @@ KIND = {name: kind for name, (_, _, _, kind) in MODELS.items()}
 def served(model: Path, workers: int = 1) -> Iterator[tuple[str, Path]]:
     """Serve a model file by a copy of simple_ml, as its Dockerfile does: (address, log)."""
     folder = Path(tempfile.mkdtemp(dir=model.parent))
-    unwanted = shutil.ignore_patterns("model.onnx", "model.pkl", "__pycache__")
-    shutil.copytree(ROOT / "simple_ml", folder, ignore=unwanted, dirs_exist_ok=True)
-    shutil.copy(model, folder)
-    port, log = free_port(), folder / "log"
-    command: list[str | Path] = [python("simple_ml" if model.suffix == ".onnx" else "simple_ml-train"), "app.py"]
-    settings = SETTINGS | {"GRANIAN_WORKERS": str(workers), "GRANIAN_PORT": str(port)}
-    with log.open("w") as file:
-        server = subprocess.Popen(command, cwd=folder, env=os.environ | settings, stdout=file, stderr=file)
-        try:
-            wait_until_healthy(port, lambda: server.poll() is None)
-            yield f"http://127.0.0.1:{port}", log
-        finally:
-            server.terminate()
-            server.wait(20)
+    shutil.copy(model, copy_of("simple_ml", folder))
+    packages, log = "simple_ml" if model.suffix == ".onnx" else "simple_ml-train", folder / "log"
+    with process("simple_ml", folder, packages, log, GRANIAN_WORKERS=str(workers)) as (url, _):
+        yield url, log
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +125,7 @@ def test_a_damaged_file_stops_the_start(name, exported, tmp_path):
     content = bytearray(model.read_bytes())
     for number, damaged in enumerate([content[: len(content) // 2], b"", content[:-200] + bytes(200)]):
         folder = tmp_path / str(number)
-        shutil.copytree(ROOT / "simple_ml", folder, ignore=shutil.ignore_patterns("model.onnx", "model.pkl"))
+        copy_of("simple_ml", folder)
         (folder / model.name).write_bytes(damaged)
         command: list[str | Path] = [python("simple_ml" if model.suffix == ".onnx" else "simple_ml-train"), "app.py"]
         run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
@@ -204,7 +193,7 @@ def test_refused(code, sentence, tmp_path):
 def test_another_day_gives_the_same_file(tmp_path):
     """With SOURCE_DATE_EPOCH; without it, the file says when it was trained."""
     for folder in ("a", "b"):
-        shutil.copytree(ROOT / "simple_ml", tmp_path / folder, ignore=shutil.ignore_patterns("model.onnx", "model.pkl"))
+        copy_of("simple_ml", tmp_path / folder)
         environment = os.environ | {"SOURCE_DATE_EPOCH": "86400"}
         subprocess.run([python("simple_ml-train"), "train.py"], cwd=tmp_path / folder, env=environment, check=True)
     assert (tmp_path / "a" / "model.onnx").read_bytes() == (tmp_path / "b" / "model.onnx").read_bytes()

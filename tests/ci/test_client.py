@@ -297,7 +297,7 @@ def test_no_server():
     before = time.monotonic()
     clients = [command(example, *arguments, "--url", url) for example, arguments in CLIENTS.items()]
     for client in clients:
-        assert finish(client) == (1, "", f"{url} does not answer. Is the service running there?\n")
+        assert finish(client) == (1, "", f"{url.removesuffix('/predict')} does not answer. Is the service running?\n")
         assert 10 <= time.monotonic() - before < 30
 
 

@@ -8,7 +8,7 @@ import requests
 import shutil
 import subprocess
 from examples import ROOT
-from helpers import process
+from helpers import copy_of, process
 from pathlib import Path
 
 PYTHON = ROOT / ".venv" / "image_classification-train" / "bin" / "python"
@@ -46,8 +46,7 @@ def test_it_is_served_with_its_own_answers(folder, tmp_path, name):
     for control, values in case["controls"].items():  # the comparison would notice
         difference = np.abs(probabilities(name, np.array(values)) - want).max()
         assert difference > tolerance, f"another {control} is not noticed"
-    copy = tmp_path / "image_classification"
-    shutil.copytree(ROOT / "image_classification", copy, ignore=shutil.ignore_patterns("model.tflite", "__pycache__"))
+    copy = copy_of("image_classification", tmp_path / "image_classification")
     shutil.copy(folder / name / "model.tflite", copy)
     with process("image_classification", copy, GRANIAN_WORKERS="1") as (url, _):
         files = [("file", (path.name, path.read_bytes())) for path in sorted(folder.glob("*.png"))]

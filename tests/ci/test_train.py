@@ -7,7 +7,7 @@ import pytest
 import requests
 import shutil
 from examples import ROOT, docker
-from helpers import process
+from helpers import copy_of, process
 from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
@@ -41,9 +41,7 @@ def printed_digits(tmp_path) -> Path:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """A copy of the example without a model."""
-    copy = tmp_path / "image_classification"
-    shutil.copytree(EXAMPLE, copy, ignore=shutil.ignore_patterns("model.tflite", "__pycache__"))
-    return copy
+    return copy_of("image_classification", tmp_path / "image_classification")
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,9 @@ import os
 import pytest
 import re
 import requests
-import shutil
 import subprocess
 from examples import ROOT
-from helpers import process
+from helpers import copy_of, process
 from pathlib import Path
 from PIL import Image
 
@@ -37,7 +36,7 @@ def run(folder: Path, *command: str) -> str:
 def folder(tmp_path_factory) -> Path:
     """The folder, copied out alone, after `train.py` of the README has run in it."""
     folder = tmp_path_factory.mktemp("copy") / "image_classification"
-    shutil.copytree(ROOT / "image_classification", folder, ignore=shutil.ignore_patterns("model.tflite", "__pycache__"))
+    copy_of("image_classification", folder)
     random = np.random.default_rng(0)
     for label, colour in COLOURS.items():
         (folder / "flowers" / label).mkdir(parents=True)
