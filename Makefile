@@ -98,8 +98,9 @@ simple_ml/model.onnx: $(addprefix simple_ml/,train.py export.py columns.py probe
 .venv/%: %/requirements.txt | .venv/scripts
 	$(create_venv)
 
+# compiled now, because Python may be set not to do so later (PYTHONDONTWRITEBYTECODE), and each start then takes seconds
 define create_venv
 @echo "Installing $< into $@"
-@rm -rf $@ && $(UV) venv --quiet --python $(PYTHON) $@ && $(UV) pip install --quiet --python $@ --require-hashes -r $< || { rm -rf $@; exit 1; }
+@rm -rf $@ && $(UV) venv --quiet --python $(PYTHON) $@ && $(UV) pip install --quiet --compile-bytecode --python $@ --require-hashes -r $< || { rm -rf $@; exit 1; }
 @touch $@
 endef

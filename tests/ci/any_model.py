@@ -1,4 +1,4 @@
-"""Fit and export models of every kind that simple_ml serves: any_model.py FOLDER, in the environment that trains.
+"""Fit and export models of the kinds that models.py has not: any_model.py FOLDER, in the environment that trains.
 
 Each gets a folder with its model file, and asked.json: rows that export() did not see, and what the model itself says.
 """
@@ -18,25 +18,23 @@ from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.ensemble import (
     AdaBoostClassifier,
-    GradientBoostingClassifier,
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
     IsolationForest,
     RandomForestClassifier,
     RandomForestRegressor,
-    VotingClassifier,
 )
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
-from sklearn.model_selection import GridSearchCV, TunedThresholdClassifierCV
+from sklearn.model_selection import TunedThresholdClassifierCV
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, SplineTransformer, StandardScaler
-from sklearn.svm import SVC, OneClassSVM
+from sklearn.svm import OneClassSVM
 from sklearn.tree import DecisionTreeRegressor
 from typing import Any
 
@@ -131,9 +129,6 @@ def words(vectorizer: Any) -> Any:
 
 # what is fitted, on which rows; which file it becomes; and what makes it one of its kind
 MODELS: dict[str, tuple[Any, Any, Any, str]] = {
-    "linear": (scaled(LogisticRegression()), FLOWERS, SPECIES, "onnx"),
-    "mixed columns": (mixed(LogisticRegression()), PLAIN, BUYS, "onnx"),
-    "nulls imputed": (mixed(LogisticRegression(), "ignore"), GAPS, BUYS, "onnx"),
     "constant imputed": (
         make_pipeline(SimpleImputer(strategy="constant", fill_value=0), Ridge()),
         HOLES,
@@ -151,21 +146,7 @@ MODELS: dict[str, tuple[Any, Any, Any, str]] = {
         SPENT,
         "onnx",
     ),
-    "gradient boosting": (GradientBoostingClassifier(n_estimators=20, random_state=0), FLOWERS, SPECIES, "onnx"),
-    "vote": (
-        VotingClassifier([("a", LogisticRegression(max_iter=500)), ("b", RandomForestClassifier(9))], voting="soft"),
-        FLOWERS,
-        SPECIES,
-        "onnx",
-    ),
-    "search": (
-        GridSearchCV(scaled(LogisticRegression()), {"logisticregression__C": [0.1, 1]}),
-        FLOWERS,
-        SPECIES,
-        "onnx",
-    ),
     "neighbours": (KNeighborsClassifier(3), FLOWERS, SPECIES, "pkl"),
-    "SVC": (scaled(SVC()), FLOWERS, SPECIES, "onnx"),
     "clusters": (KMeans(3, n_init=1, random_state=0), FLOWERS, None, "onnx"),
     "two targets": (LinearRegression(), FLOWERS, np.c_[iris.target, iris.target * 2.5], "onnx"),
     "two classes": (MultiOutputClassifier(LogisticRegression()), FLOWERS, np.c_[iris.target, iris.target == 1], "onnx"),

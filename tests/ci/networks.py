@@ -545,7 +545,8 @@ def main() -> None:
         except Exception:
             sentences[name] = traceback.format_exc()
         print(f"{name}: {sentences[name]}", flush=True)
-    (FOLDER / "refused.json").write_text(json.dumps(sentences))
+    if sentences:
+        (FOLDER / "refused.json").write_text(json.dumps(sentences))
 
 
 if __name__ == "__main__":

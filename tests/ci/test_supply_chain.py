@@ -53,3 +53,4 @@ def test_training_twice_gives_the_same_file(tmp_path):
         assert "cross-validated" in training.communicate(timeout=60)[0]
         assert training.returncode == 0
     assert (tmp_path / "1" / "model.onnx").read_bytes() == (tmp_path / "2" / "model.onnx").read_bytes()
+    assert b"1970-01-02" in (tmp_path / "1" / "model.onnx").read_bytes()  # the day of SOURCE_DATE_EPOCH
