@@ -21,7 +21,7 @@ SEVERAL = {"several_labels", "several_labels_as_scores"}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Where networks.py has built and exported all of them, one half beside the other: most of it runs in one thread."""
+    """Where networks.py has built and exported all of them, in two processes, since most of it runs in one thread."""
     folder = tmp_path_factory.mktemp("networks")
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
 
