@@ -123,7 +123,7 @@ def copy_for_one_thread(model: Any) -> Any:
     )  # what a search has found, not the search
     for step in onnx_model.estimators(model):
         for name in THREADS:
-            if isinstance(getattr(step, name, None), int):
+            if hasattr(step, name):  # None means all processors to LightGBM and XGBoost
                 setattr(step, name, 1)
     return model
 
@@ -169,15 +169,22 @@ def what_it_predicts(model: Any, X: Any, table: pd.DataFrame, columns: Any, name
     if bad is not None or (predicts is None and not classes):
         value = found.ravel().tolist()[0] if bad is None else bad
         raise Refusal(f"it predicts {type(value).__name__}, which JSON does not have, so fit it with y.astype(str)")
-    if predicts == "integer" and not classes and not is_outlier_detector(model) and not hasattr(model, "labels_"):
+    finds_outliers = is_outlier_finder(model)
+    if predicts == "integer" and not classes and not finds_outliers and not hasattr(model, "labels_"):
         predicts = "number"  # of a regressor whose y was whole
     return {
         "classes": classes,
         "predicts": predicts,
         "targets": None if count == 1 else names or count,
         "probabilities": bool(classes) and has_probabilities(model, table, columns, len(classes)),
-        "score": count == 1 and is_outlier_detector(model) and hasattr(model, "score_samples"),
+        "score": count == 1 and finds_outliers and hasattr(model, "score_samples"),
     }
+
+
+def is_outlier_finder(model: Any) -> bool:
+    with contextlib.suppress(Exception):  # a class that is not derived from scikit-learn's cannot be asked
+        return is_outlier_detector(model)
+    return False
 
 
 def has_probabilities(model: Any, table: pd.DataFrame, columns: Any, count: int) -> bool:

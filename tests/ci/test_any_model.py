@@ -25,11 +25,17 @@ KIND = {name: kind for name, (_, _, _, kind) in MODELS.items()}
 
 
 @contextlib.contextmanager
-def served(model: Path, workers: int = 1) -> Iterator[tuple[str, Path]]:
-    """Serve a model file by a copy of simple_ml, as its Dockerfile does: (address, log)."""
+def served(model: Path, workers: int = 1, first: str = "") -> Iterator[tuple[str, Path]]:
+    """Serve a model file by a copy of simple_ml, as its Dockerfile does: (address, log).
+
+    `first` is Python code that runs before the workers start.
+    """
     folder = Path(tempfile.mkdtemp(dir=model.parent))
     shutil.copy(model, copy_of("simple_ml", folder))
-    packages, log = "simple_ml" if model.suffix == ".onnx" else "simple_ml-train", folder / "log"
+    if first:
+        app = (folder / "app.py").read_text()
+        (folder / "app.py").write_text(app.replace("    settings =", f"    {first}\n    settings ="))
+    packages, log = "simple_ml" if model.suffix == ".onnx" else "ci", folder / "log"
     with process("simple_ml", folder, packages, log, GRANIAN_WORKERS=str(workers)) as (url, _):
         yield url, log
 
@@ -37,7 +43,7 @@ def served(model: Path, workers: int = 1) -> Iterator[tuple[str, Path]]:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    subprocess.run([python("simple_ml-train"), HERE / "any_model.py", folder], check=True, timeout=600)
+    subprocess.run([python("ci"), HERE / "any_model.py", folder], check=True, timeout=600)
     return folder
 
 
@@ -110,10 +116,11 @@ def test_a_row_that_the_model_fails_for_is_named(exported):
         assert requests.post(f"{url}/predict", json=row, timeout=30).ok
 
 
-def test_forked_workers_answer(exported):
-    """OpenMP hangs in a process that was forked from one where it has run, unless it has one thread."""
-    with served(exported / "hist gradient boosting" / "model.pkl", workers=2) as (url, _):
-        rows = json.loads((exported / "hist gradient boosting" / "asked.json").read_text())["rows"]
+@pytest.mark.parametrize("name", ["hist gradient boosting", "XGBoost, categories", "LightGBM", "CatBoost"])
+def test_forked_workers_answer(name, exported):
+    """Even if the model has predicted before the fork: OpenMP then hangs in a worker, unless it has one thread."""
+    rows = json.loads((exported / name / "asked.json").read_text())["rows"]
+    with served(exported / name / "model.pkl", 2, "model.predict([model.example] * 1000)") as (url, _):
         for _ in range(20):
             assert requests.post(f"{url}/predict", json=rows, timeout=10).ok
 
