@@ -30,8 +30,8 @@ import onnx_model
 import run_onnx
 import run_pickle
 from columns import Refusal, as_table, columns_of, describe, to_rows
-from probe import ask, difference, probes
-from table import to_input
+from probe import Answer, Probe, ask, difference, probes
+from table import Columns, to_input
 
 THREADS = ["n_jobs", "num_threads", "nthread", "thread_count"]  # parameters, in different libraries
 LIGHT = ("flask", "flask-swagger-ui", "granian", "numpy", "onnxruntime", "pydantic")  # what serves model.onnx
@@ -78,7 +78,16 @@ def export(
     print(f"{file.name} ({len(content) / 1000:,.1f} kB): {report}.")
 
 
-def choose(model, X, path, targets, title, description, about, score) -> tuple[Path, bytes, str]:
+def choose(
+    model: Any,
+    X: Any,
+    path: Path,
+    targets: list[str] | None,
+    title: str | None,
+    description: str | None,
+    about: dict[str, str],
+    score: float | None,
+) -> tuple[Path, bytes, str]:
     """Return the file to write, its content, and the sentence that says why it is this one. Raises Refusal."""
     check(model)
     model = copy_for_one_thread(model)
@@ -207,7 +216,9 @@ def origin(model: Any, rows: int, score: float | None) -> dict[str, Any]:
     return {"date": day, "rows": rows, "score": score, "python": sys.version.split()[0]} | {"packages": versions}
 
 
-def as_onnx(model, features, metadata, table, asked) -> tuple[bytes, str]:
+def as_onnx(
+    model: Any, features: list[dict], metadata: dict, table: pd.DataFrame, asked: list[tuple[Probe, list[Answer]]]
+) -> tuple[bytes, str]:
     """Return the file, and what it costs. Raises Refusal if ONNX does not give the model's own answers."""
     model = onnx_model.without_samplers(model)
     if reason := onnx_model.fault(model, features):
@@ -235,17 +246,24 @@ def as_onnx(model, features, metadata, table, asked) -> tuple[bytes, str]:
     raise Refusal(f"ONNX answers otherwise to {first}")
 
 
-def as_pickle(model, columns, metadata, asked) -> tuple[bytes, str]:
+def as_pickle(
+    model: Any, columns: Columns, metadata: dict, asked: list[tuple[Probe, list[Answer]]]
+) -> tuple[bytes, str]:
+    """Return the file, and what it costs. Raises Refusal if the model answers otherwise once it is loaded again."""
     pickle = dumps((model, columns))
-    first = json.dumps(metadata | {"sha256": hashlib.sha256(pickle).hexdigest()})
-    content = first.encode() + b"\n" + pickle
+    last = onnx_model.kind(model.steps[-1][1] if hasattr(model, "steps") else model)
+    # where the prediction is the most probable class, it is not computed twice
+    ways = [True, False] if metadata["probabilities"] and last in onnx_model.VOTERS else [False]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.pkl")
-        file.write_bytes(content)
-        loaded, run = run_pickle.load(file)
-        if wrong := difference(run, loaded, asked):
-            raise Refusal(f"once it is saved and loaded, it answers otherwise to {wrong}")
-        return content, f"the packages that trained it serve it; {cost(run, asked, None)}"
+        for vote in ways:
+            first = json.dumps(metadata | {"vote": vote, "sha256": hashlib.sha256(pickle).hexdigest()})
+            file.write_bytes(first.encode() + b"\n" + pickle)
+            loaded, run = run_pickle.load(file)
+            wrong = difference(run, loaded, asked)
+            if not wrong:
+                return file.read_bytes(), f"the packages that trained it serve it; {cost(run, asked, None)}"
+    raise Refusal(f"once it is saved and loaded, it answers otherwise to {wrong}")
 
 
 def cost(run: Any, asked: list, packages: tuple[str, ...] | None) -> str:

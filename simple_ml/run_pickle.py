@@ -55,8 +55,9 @@ def load(path: Path) -> tuple[dict[str, Any], Callable]:
         """
         try:
             X = to_input(rows, columns)
-            found = np.asarray(model.predict(X, **threads))
             shares = np.asarray(probabilities(X, **threads), float) if probabilities else None
+            by_vote = metadata["vote"]  # the prediction is the most probable class
+            found = names[np.argmax(shares, axis=1)] if by_vote else np.asarray(model.predict(X, **threads))
             scores = np.asarray(model.score_samples(X), float).ravel() if has_score else None
             for numbers in (found, shares, scores):
                 if numbers is not None and numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
@@ -88,5 +89,6 @@ def load(path: Path) -> tuple[dict[str, Any], Callable]:
         one, other = parts
         return tuple(None if a is None else a + b for a, b in zip(one, other, strict=True))  # type: ignore
 
+    names = np.array(classes, object)
     class_of = {value: value for value in classes}  # True and 1 are the same key, so this also gives a class its type
     return metadata, answers

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import sys
 import warnings
-from pathlib import Path
 from catboost import CatBoostClassifier
 from imblearn.over_sampling import RandomOverSampler
 from imblearn.pipeline import make_pipeline as make_imblearn_pipeline
 from lightgbm import LGBMClassifier
+from pathlib import Path
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
