@@ -56,8 +56,10 @@ def load(path: Path) -> tuple[dict[str, Any], Callable]:
         try:
             X = to_input(rows, columns)
             shares = np.asarray(probabilities(X, **threads), float) if probabilities else None
-            by_vote = metadata["vote"]  # the prediction is the most probable class
-            found = names[np.argmax(shares, axis=1)] if by_vote else np.asarray(model.predict(X, **threads))
+            if metadata["vote"] and shares is not None:
+                found = names[shares.argmax(axis=1)]
+            else:
+                found = np.asarray(model.predict(X, **threads))
             scores = np.asarray(model.score_samples(X), float).ravel() if has_score else None
             for numbers in (found, shares, scores):
                 if numbers is not None and numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
