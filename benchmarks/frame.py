@@ -11,7 +11,7 @@ random = np.random.default_rng(0)
 COUNT = 5000
 X = pd.DataFrame(
     {
-        "city": random.choice(["Berlin", "Rome", "Vienna", None], COUNT),
+        "city": random.choice(np.array(["Berlin", "Rome", "Vienna", None]), COUNT),
         "job": random.choice(["baker", "nurse", "pilot", "teacher"], COUNT),
         "age": random.integers(18, 80, COUNT),
         "income": random.normal(30_000, 9_000, COUNT).round(2),
