@@ -208,11 +208,9 @@ def origin(model: Any, rows: int, score: float | None) -> dict[str, Any]:
     now = os.environ.get("SOURCE_DATE_EPOCH")
     day = datetime.fromtimestamp(int(now) if now else time.time(), UTC).date().isoformat()
     packages = {type(step).__module__.split(".")[0] for step in onnx_model.estimators(model)} | {"sklearn"}
-    versions = {}
-    for name in sorted(packages):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # the user's own module
-            distribution = {"sklearn": "scikit-learn", "imblearn": "imbalanced-learn"}.get(name, name.replace("_", "-"))
-            versions[distribution] = importlib.metadata.version(distribution)
+    distributions = importlib.metadata.packages_distributions()  # none for the user's own modules
+    installed = sorted({name for package in packages for name in distributions.get(package, [])})
+    versions = {name: importlib.metadata.version(name) for name in installed}
     return {"date": day, "rows": rows, "score": score, "python": sys.version.split()[0]} | {"packages": versions}
 
 
@@ -343,9 +341,24 @@ def saved_by(path: Path) -> str:
     return f"{here}, so install the versions that saved it, and every package that it needs"
 
 
+def texts_of(model: Any) -> set[str]:
+    """Return the columns that the model encodes as categories of text, such as the zip code 01234."""
+    found = set()
+    for step in onnx_model.estimators(model):
+        known = zip(getattr(step, "feature_names_in_", []), getattr(step, "categories_", []), strict=False)
+        found |= {str(name) for name, values in known if any(isinstance(value, str) for value in values)}
+    return found
+
+
 def rows_of(data: Path, model: Any) -> Any:
     """Return the rows of a CSV file in a form that the model accepts. Raises Refusal."""
-    table = pd.read_csv(data)
+    try:
+        table = pd.read_csv(data, dtype=dict.fromkeys(texts_of(model), "str"))
+    except ValueError as error:  # of the parser, or of the encoding
+        text = " ".join(str(error).split())[:200].rstrip(".")
+        raise Refusal(f"{data.name} cannot be read as a CSV file in UTF-8 ({text})") from error
+    if table.empty:
+        raise Refusal(f"{data.name} has no rows")
     names = getattr(model, "feature_names_in_", None)
     if names is not None:
         table.columns = [next((name for name in names if str(name) == column), column) for column in table]
@@ -371,10 +384,13 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="a file that joblib, pickle or skops has written")
     parser.add_argument("data", type=Path, help="a CSV file with rows that the model was trained on, or like them")
     arguments = parser.parse_args()
+    for path in (arguments.model, arguments.data):
+        if not path.is_file():
+            sys.exit(f"There is no file {path}.")
     try:
         model = load(arguments.model)
         X = rows_of(arguments.data, model)
-    except (Refusal, OSError) as refusal:
+    except Refusal as refusal:
         sys.exit(f"This model cannot be served: {refusal}.")
     export(model, X)
 

@@ -148,14 +148,23 @@ def command(*arguments: Any, cwd: Path) -> subprocess.CompletedProcess:
 def test_export_as_a_command(tmp_path):
     """A model that a notebook has saved, with a class of its own; and a model.pkl that is the user's stays."""
     (tmp_path / "steps.py").write_text(
-        "class Double:\n def fit(self, X, y):\n  return self\n def transform(self, X):\n  return X * 2\n"
+        "from sklearn.base import BaseEstimator, TransformerMixin\nclass Double(TransformerMixin, BaseEstimator):\n"
+        " def fit(self, X, y=None):\n  return self\n def transform(self, X):\n  return X * 2\n"
     )
-    save = (
-        "import joblib, pandas as pd; from steps import Double; from sklearn.linear_model import LinearRegression;"
-        "from sklearn.pipeline import make_pipeline; X = pd.DataFrame({'a': range(50), 'b': [1.5, 2] * 25});"
-        "joblib.dump(make_pipeline(Double(), LinearRegression()).fit(X, X.a * 3), 'saved.joblib');"
-        "X.to_csv('rows.csv', index=False)"
-    )
+    save = """
+import joblib, pandas as pd
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+from steps import Double
+
+X = pd.DataFrame({"zip": ["01234", "10115"] * 25, "a": range(50)})  # a zip code is a text, whatever a CSV file shows
+y = X["a"] * 3 + 100 * (X["zip"] == "01234")
+columns = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["zip"]), (Double(), ["a"]))
+joblib.dump(make_pipeline(columns, LinearRegression()).fit(X, y), "saved.joblib")
+X.to_csv("rows.csv", index=False)
+"""
     assert command("-c", save, cwd=tmp_path).returncode == 0
     export = ROOT / "simple_ml" / "export.py"
     (tmp_path / "model.pkl").write_bytes(b"\x80\x04N.")
@@ -170,8 +179,8 @@ def test_export_as_a_command(tmp_path):
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.startswith("model.pkl (")
     with served(tmp_path / "model.pkl") as (url, _):  # where there is no steps.py
-        answer = requests.post(f"{url}/predict", json={"a": 7, "b": 1.5}, timeout=30).json()
-        assert answer["prediction"] == pytest.approx(21)
+        answer = requests.post(f"{url}/predict", json={"zip": "01234", "a": 7}, timeout=30).json()
+        assert answer["prediction"] == pytest.approx(121)
 
 
 REFUSED = {  # what is exported, and what the sentence must say
