@@ -98,18 +98,24 @@ def kind(step: Any) -> str:
     return type(step).__name__
 
 
-def estimators(thing: Any) -> Iterator[Any]:
+def estimators(whole: Any) -> Iterator[Any]:
     """Yield an estimator and all estimators inside it."""
-    if hasattr(thing, "get_params"):
-        yield thing
-        thing = vars(thing)
-    if type(thing).__module__.startswith("sklearn."):  # such as the parts of CalibratedClassifierCV
-        thing = getattr(thing, "__dict__", None)
-    if isinstance(thing, dict):
-        thing = list(thing.values())
-    if isinstance(thing, list | tuple) and len(thing) < 1000:
-        for part in thing:
-            yield from estimators(part)
+    left, seen = [whole], set()
+    while left:
+        thing = left.pop()
+        if id(thing) in seen:  # the nodes of Birch know each other
+            continue
+        if hasattr(thing, "get_params"):
+            yield thing
+            seen.add(id(thing))
+            thing = vars(thing)
+        elif type(thing).__module__.startswith("sklearn."):  # such as the parts of CalibratedClassifierCV
+            seen.add(id(thing))
+            thing = getattr(thing, "__dict__", None)
+        if isinstance(thing, dict):
+            thing = list(thing.values())
+        if isinstance(thing, list | tuple) and len(thing) < 1000:
+            left += reversed(thing)
 
 
 def fault(model: Any, features: list[dict]) -> str | None:

@@ -17,7 +17,7 @@ from lightgbm import LGBMClassifier
 from pathlib import Path
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.cluster import KMeans
+from sklearn.cluster import Birch, KMeans
 from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.ensemble import (
@@ -231,6 +231,7 @@ MODELS: dict[str, tuple[Any, Any, Any, str]] = {
         SPENT,
         "pkl",
     ),
+    "clusters in a tree": (Birch(n_clusters=3), FLOWERS, None, "pkl"),  # its nodes know each other
     "outliers": (IsolationForest(n_estimators=9, random_state=0), FLOWERS, None, "pkl"),
     "outliers, SVM": (scaled(OneClassSVM()), FLOWERS, None, "pkl"),  # ONNX has another score
     "isotonic": (
