@@ -27,13 +27,13 @@ else:
 """
 
 
-def run(*arguments: str | Path, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
+def run(*arguments: str | Path, folder: str | Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
     """Run a command in the repository, in an environment without what `make` has added to it."""
     ours = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     return subprocess.run(arguments, cwd=folder, env=ours | environment, capture_output=True, text=True)
 
 
-def make(*arguments: str, folder: Path = ROOT, **environment: str) -> str:
+def make(*arguments: str, folder: str | Path = ROOT, **environment: str) -> str:
     command = ["make", "--no-print-directory", f"PYTHON={sys.executable}"]
     done = run(*command, *arguments, folder=folder, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
