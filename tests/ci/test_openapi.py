@@ -99,7 +99,7 @@ class Addresses(HTMLParser):
 
 
 def test_docs_page(url):
-    assert '<a href="docs">API</a>' in requests.get(url, timeout=10).text
+    assert '<a href="docs/">API</a>' in requests.get(url, timeout=10).text
     page = requests.get(f"{url}/docs", timeout=10)
     assert page.url == f"{url}/docs/"
     assert page.headers["Content-Type"].startswith("text/html")
