@@ -24,7 +24,7 @@ from helpers import eventually
 from pathlib import Path
 from playwright.sync_api import Browser, expect, sync_playwright
 from test_browser import CHROMIUM, OPTIONS
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 pytestmark = [pytest.mark.docker, pytest.mark.compose]
 PROJECT = "frontdoortest"
@@ -46,16 +46,16 @@ class Door(NamedTuple):
     url: str
     port: int
     authority: str  # the file with the certificate that signs the others
-    compose: list[str | Path]
+    compose: list[str]
     environment: dict[str, str]
 
-    def run(self, *arguments: str) -> str:
+    def run(self, *arguments: str | Path) -> str:
         return docker(*self.compose, *arguments, env=self.environment)
 
-    def ask(self, method: str, path: str, key: str | None = KEY, **options) -> requests.Response:
+    def ask(self, method: str, path: str, key: str | None = KEY, **options: Any) -> requests.Response:
         headers = options.pop("headers", {}) | ({"X-API-Key": key} if key is not None else {})
-        options = {"verify": self.authority, "timeout": SECONDS, "allow_redirects": False} | options
-        return requests.request(method, self.url + path, headers=headers, **options)
+        options = {"headers": headers, "timeout": SECONDS, "allow_redirects": False} | options
+        return requests.request(method, self.url + path, verify=self.authority, **options)
 
     def connect(self, *protocols: str) -> ssl.SSLSocket:
         context = ssl.create_default_context(cafile=self.authority)
