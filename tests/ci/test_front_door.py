@@ -22,8 +22,7 @@ from collections.abc import Callable, Iterator
 from examples import IMAGES, ROOT, docker, free_port, request_of
 from helpers import eventually
 from pathlib import Path
-from playwright.sync_api import Browser, expect, sync_playwright
-from test_browser import CHROMIUM, OPTIONS
+from playwright.sync_api import expect
 from typing import Any, NamedTuple
 
 pytestmark = [pytest.mark.docker, pytest.mark.compose]
@@ -403,14 +402,6 @@ def test_a_worker_is_killed_under_load(door):
 
 
 # --- the pages
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
-        yield browser
-        browser.close()
 
 
 @pytest.mark.browser
