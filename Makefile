@@ -80,8 +80,10 @@ clean: stop  ## remove what the other targets made
 	rm -rf .venv .run sbom .pytest_cache .ruff_cache .mypy_cache simple_ml/model.onnx simple_ml/model.pkl
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-# another model may become model.pkl instead, which is then trained again by each `make run`
-simple_ml/model.onnx: $(addprefix simple_ml/,train.py export.py columns.py probe.py onnx_model.py onnx_steps.py table.py) | .venv/simple_ml-train
+# Whatever train.py may read; as the Dockerfile, it leaves out what is only for serving.
+SERVING := app.py body.py model.py openapi.py schema.py client.py templates README.md Dockerfile Dockerfile.copy \
+	requirements.in requirements-train.in requirements.txt model.onnx model.pkl __pycache__
+simple_ml/model.onnx simple_ml/model.pkl: $(filter-out $(SERVING:%=simple_ml/%),$(wildcard simple_ml/*)) | .venv/simple_ml-train
 	cd simple_ml && ../.venv/simple_ml-train/bin/python train.py
 
 # A virtual environment for each requirements.txt: .venv/simple_ml, and .venv/simple_ml-train for requirements-train.txt

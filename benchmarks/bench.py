@@ -30,7 +30,8 @@ from examples import ROOT, SAFE, ask, docker, free_port, wait_for_answer
 
 HERE = Path(__file__).resolve().parent
 WORK = ROOT / ".run" / "bench"  # models, copies of the examples, output of the servers
-EXAMPLES = {"hello": "hello_world", "iris": "simple_ml", "forest": "simple_ml", "picture": "image_classification"}
+EXAMPLES = {"hello": "hello_world", "iris": "simple_ml", "forest": "simple_ml", "frame": "simple_ml"}
+EXAMPLES |= {"picture": "image_classification"}
 START_SECONDS = 120
 WARM_SECONDS = 1
 USERS = 50  # at the constant rate, at most
@@ -118,6 +119,9 @@ def prepare(groups: list[str]) -> None:
         folder = ROOT / EXAMPLES[group]
         if group == "forest":
             with_forest(folder := copy_example("simple_ml", group))
+        if group == "frame":
+            folder = copy_example("simple_ml", group)
+            shutil.copy(HERE / "frame.py", folder / "train.py")
         if group == "picture":
             folder = copy_example("image_classification", group)
             shutil.copy(WORK / "picture.tflite", folder / "model.tflite")
@@ -335,7 +339,7 @@ def measure_server(
 
 def measure_batches(rows: list[Row], args: argparse.Namespace) -> None:
     """Measure the time of one request with many rows, or many pictures, on an idle server."""
-    for group, counts in {"iris": args.rows, "picture": args.pictures}.items():
+    for group, counts in {"iris": args.rows, "frame": args.rows, "picture": args.pictures}.items():
         workload = WORKLOADS[group][0]
         for server in [server for server in SERVERS[group] if server.many and group in args.groups]:
             with noted(f"{server.title}, batches"), started(group, server) as ((host, port), _, _):

@@ -1,6 +1,6 @@
 """Make the models that all servers get: models.py FOLDER simple_ml|image_classification.
 
-simple_ml: iris.joblib and forest.joblib, fitted by scikit-learn on the data of simple_ml/train.py.
+simple_ml: iris.joblib and forest.joblib, fitted by scikit-learn on the data of simple_ml/train.py; and frame.joblib.
 image_classification: picture.keras and picture.tflite, the network of image_classification/train.py. It learns only the
 ten samples, for a few seconds: that is enough to compare answers, and the speed does not depend on what it has learned.
 """
@@ -13,12 +13,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def table(folder: Path) -> None:
     sys.path.insert(0, str(ROOT / "simple_ml"))
+    import frame
     import joblib
     from sklearn.ensemble import RandomForestClassifier
     from train import X, model, y
 
     for name, estimator in {"iris": model, "forest": RandomForestClassifier(random_state=0)}.items():
         joblib.dump(estimator.fit(X.to_numpy(), y), folder / f"{name}.joblib")
+    joblib.dump(frame.model.fit(frame.X, frame.y), folder / "frame.joblib")
 
 
 def picture(folder: Path) -> None:

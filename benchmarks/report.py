@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from servers import BARE, CONNECTIONS, OURS, ROUTE
+from servers import BARE, CONNECTIONS, FRAME, OURS, ROUTE
 from servers import WORKLOADS as GROUPS
 from statistics import median
 
@@ -23,7 +23,7 @@ SUMMARY = re.compile("(?s)(<!-- by make bench -->\n).*(<!-- end -->\n)")  # in d
 MISSING = "-"
 LIMITS = [ROUTE, BARE]
 WORKLOADS = list(CONNECTIONS)
-BATCHES = {"iris batch": "rows", "picture batch": "pictures of 28x28"}
+BATCHES = {"iris batch": "rows", "frame batch": "rows of a frame", "picture batch": "pictures of 28x28"}
 Rows = list[dict[str, str]]
 
 
@@ -79,6 +79,7 @@ def goals(rows: Rows) -> str:
         ("`GET /`: FastAPI · Flask's own server", "1.0 · 12", rates("GET /", "FastAPI", "Flask's own server")),
         (f"iris pipeline: {' · '.join(iris)}", "3 · 20 · 10 · 35 · -", rates("iris pipeline", *iris)),
         ("100-tree forest: FastAPI", "25", rates("100-tree forest", "FastAPI")),
+        (f"{FRAME}: FastAPI", "1", rates(FRAME, "FastAPI")),
         (
             "28x28 PNG: the tutorials' way · FastAPI + Keras",
             "100 · 10",
@@ -93,6 +94,11 @@ def goals(rows: Rows) -> str:
             "time of 10,000 iris rows in one request: FastAPI",
             "0.5",
             takes("iris batch", "FastAPI", "ms", at="10000"),
+        ),
+        (
+            "time of 10,000 rows of the frame in one request: FastAPI",
+            "1",
+            takes("frame batch", "FastAPI", "ms", at="10000"),
         ),
         (
             "pictures, first answer · memory after the smallest · after all: FastAPI + Keras",
@@ -212,7 +218,7 @@ def plot(rows: Rows, folder: Path) -> None:
         axis.remove()
     save(figure, folder / "throughput.svg")
 
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4))
+    figure, axes = plt.subplots(1, 3, figsize=(16, 4))
     for axis, (workload, unit) in zip(axes, BATCHES.items(), strict=True):
         for name in dict.fromkeys(row["server"] for row in rows if row["workload"] == workload):
             points = [row for row in rows if (row["workload"], row["server"]) == (workload, name)]

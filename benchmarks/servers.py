@@ -13,12 +13,15 @@ from typing import Any, NamedTuple
 SAMPLES = Path(__file__).resolve().parent.parent / "image_classification" / "samples"
 OURS, ROUTE, BARE = "ours", "smallest Flask route", "bare WSGI app"
 TOLERANCE = 0.02  # of a probability: float32, 8-bit weights and rounding change it by less
-ROW = {"f1": 4, "f2": 5, "f3": 10}
+FRAME = "frame, boosted trees"
+FLOWER = {"f1": 4, "f2": 5, "f3": 10}
+PERSON = {"city": "Vienna", "job": "nurse", "age": 37, "income": None, "member": True}  # frame.py
 SMALL, DRAWING, PHOTO = "28x28 PNG", "400x400 PNG", "12-megapixel JPEG"
 WORKLOADS = {  # the first of a group is measured in more ways than the others
     "hello": ["GET /"],
     "iris": ["iris pipeline"],
     "forest": ["100-tree forest"],
+    "frame": [FRAME],
     "picture": [SMALL, DRAWING, PHOTO],
 }
 CONNECTIONS = dict.fromkeys(itertools.chain(*WORKLOADS.values()), 16) | {PHOTO: 4}  # for the figures in the tables
@@ -79,6 +82,10 @@ SERVERS = {  # FastAPI comes first, because the constant rate is half of its req
     ],
     "iris": tables("bench-iris"),
     "forest": tables("bench-forest"),
+    "frame": [
+        Server("FastAPI", [*UVICORN, "server:app"], "fastapi_frame", many="/predict_many"),
+        Server(OURS, ["app.py"], image="bench-frame", many="/predict"),
+    ],
     "picture": [
         Server("FastAPI + Keras", [*UVICORN, "server:app"], "fastapi_keras", many="/predict_many"),
         Server(OURS, ["app.py"], image="bench-picture", many="/predict"),
@@ -122,7 +129,8 @@ def request_of(server: Server, workload: str, count: int | None = None) -> Reque
         form = requests.Request("POST", "http://localhost", files=parts).prepare()
         assert isinstance(form.body, bytes)
         return Request("POST", path, form.body, {"Content-Type": form.headers["Content-Type"]})
-    row: Any = list(ROW.values()) if server.wrap == "instances" else ROW
+    features: dict[str, Any] = PERSON if workload == FRAME else FLOWER
+    row: Any = list(features.values()) if server.wrap == "instances" else features
     in_list = count is not None or server.wrap in ("instances", "dataframe_records")  # they take nothing else
     body: Any = [row] * (count or 1) if in_list else row
     body = {server.wrap: body} if in_list and server.wrap else body

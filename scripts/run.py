@@ -62,7 +62,8 @@ def start_container(example: str, port: int) -> Callable[[], bool]:
 
 def start_process(example: str, port: int) -> Callable[[], bool]:
     """Run an example's app.py, with its output going to a file. Return how to ask if it still runs."""
-    targets = [f".venv/{example}", "simple_ml/model.onnx"] if example == "simple_ml" else [f".venv/{example}"]
+    model = "model.pkl" if (ROOT / example / "model.pkl").exists() else "model.onnx"
+    targets = [f".venv/{example}", f"simple_ml/{model}"] if example == "simple_ml" else [f".venv/{example}"]
     subprocess.run(["make", "--silent", *targets], cwd=ROOT, check=True)
     STATE.mkdir(exist_ok=True)
     packages = f"{example}-train" if (ROOT / example / "model.pkl").exists() else example

@@ -30,8 +30,8 @@ import onnx_model
 import run_onnx
 import run_pickle
 from columns import Refusal, as_table, columns_of, describe, to_rows
-from probe import ask, difference, probes
-from table import to_input
+from probe import Answer, Probe, ask, difference, probes
+from table import Columns, to_input
 
 THREADS = ["n_jobs", "num_threads", "nthread", "thread_count"]  # parameters, in different libraries
 LIGHT = ("flask", "flask-swagger-ui", "granian", "numpy", "onnxruntime", "pydantic")  # what serves model.onnx
@@ -78,7 +78,16 @@ def export(
     print(f"{file.name} ({len(content) / 1000:,.1f} kB): {report}.")
 
 
-def choose(model, X, path, targets, title, description, about, score) -> tuple[Path, bytes, str]:
+def choose(
+    model: Any,
+    X: Any,
+    path: Path,
+    targets: list[str] | None,
+    title: str | None,
+    description: str | None,
+    about: dict[str, str],
+    score: float | None,
+) -> tuple[Path, bytes, str]:
     """Return the file to write, its content, and the sentence that says why it is this one. Raises Refusal."""
     check(model)
     model = copy_for_one_thread(model)
@@ -123,7 +132,7 @@ def copy_for_one_thread(model: Any) -> Any:
     )  # what a search has found, not the search
     for step in onnx_model.estimators(model):
         for name in THREADS:
-            if isinstance(getattr(step, name, None), int):
+            if hasattr(step, name):  # None means all processors to LightGBM and XGBoost
                 setattr(step, name, 1)
     return model
 
@@ -169,15 +178,22 @@ def what_it_predicts(model: Any, X: Any, table: pd.DataFrame, columns: Any, name
     if bad is not None or (predicts is None and not classes):
         value = found.ravel().tolist()[0] if bad is None else bad
         raise Refusal(f"it predicts {type(value).__name__}, which JSON does not have, so fit it with y.astype(str)")
-    if predicts == "integer" and not classes and not is_outlier_detector(model) and not hasattr(model, "labels_"):
+    finds_outliers = is_outlier_finder(model)
+    if predicts == "integer" and not classes and not finds_outliers and not hasattr(model, "labels_"):
         predicts = "number"  # of a regressor whose y was whole
     return {
         "classes": classes,
         "predicts": predicts,
         "targets": None if count == 1 else names or count,
         "probabilities": bool(classes) and has_probabilities(model, table, columns, len(classes)),
-        "score": count == 1 and is_outlier_detector(model) and hasattr(model, "score_samples"),
+        "score": count == 1 and finds_outliers and hasattr(model, "score_samples"),
     }
+
+
+def is_outlier_finder(model: Any) -> bool:
+    with contextlib.suppress(Exception):  # a class that is not derived from scikit-learn's cannot be asked
+        return is_outlier_detector(model)
+    return False
 
 
 def has_probabilities(model: Any, table: pd.DataFrame, columns: Any, count: int) -> bool:
@@ -192,15 +208,15 @@ def origin(model: Any, rows: int, score: float | None) -> dict[str, Any]:
     now = os.environ.get("SOURCE_DATE_EPOCH")
     day = datetime.fromtimestamp(int(now) if now else time.time(), UTC).date().isoformat()
     packages = {type(step).__module__.split(".")[0] for step in onnx_model.estimators(model)} | {"sklearn"}
-    versions = {}
-    for name in sorted(packages):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # the user's own module
-            distribution = {"sklearn": "scikit-learn", "imblearn": "imbalanced-learn"}.get(name, name.replace("_", "-"))
-            versions[distribution] = importlib.metadata.version(distribution)
+    distributions = importlib.metadata.packages_distributions()  # none for the user's own modules
+    installed = sorted({name for package in packages for name in distributions.get(package, [])})
+    versions = {name: importlib.metadata.version(name) for name in installed}
     return {"date": day, "rows": rows, "score": score, "python": sys.version.split()[0]} | {"packages": versions}
 
 
-def as_onnx(model, features, metadata, table, asked) -> tuple[bytes, str]:
+def as_onnx(
+    model: Any, features: list[dict], metadata: dict, table: pd.DataFrame, asked: list[tuple[Probe, list[Answer]]]
+) -> tuple[bytes, str]:
     """Return the file, and what it costs. Raises Refusal if ONNX does not give the model's own answers."""
     model = onnx_model.without_samplers(model)
     if reason := onnx_model.fault(model, features):
@@ -228,17 +244,24 @@ def as_onnx(model, features, metadata, table, asked) -> tuple[bytes, str]:
     raise Refusal(f"ONNX answers otherwise to {first}")
 
 
-def as_pickle(model, columns, metadata, asked) -> tuple[bytes, str]:
+def as_pickle(
+    model: Any, columns: Columns, metadata: dict, asked: list[tuple[Probe, list[Answer]]]
+) -> tuple[bytes, str]:
+    """Return the file, and what it costs. Raises Refusal if the model answers otherwise once it is loaded again."""
     pickle = dumps((model, columns))
-    first = json.dumps(metadata | {"sha256": hashlib.sha256(pickle).hexdigest()})
-    content = first.encode() + b"\n" + pickle
+    last = onnx_model.kind(model.steps[-1][1] if hasattr(model, "steps") else model)
+    # where the prediction is the most probable class, it is not computed twice
+    ways = [True, False] if metadata["probabilities"] and last in onnx_model.VOTERS else [False]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.pkl")
-        file.write_bytes(content)
-        loaded, run = run_pickle.load(file)
-        if wrong := difference(run, loaded, asked):
-            raise Refusal(f"once it is saved and loaded, it answers otherwise to {wrong}")
-        return content, f"the packages that trained it serve it; {cost(run, asked, None)}"
+        for vote in ways:
+            first = json.dumps(metadata | {"vote": vote, "sha256": hashlib.sha256(pickle).hexdigest()})
+            file.write_bytes(first.encode() + b"\n" + pickle)
+            loaded, run = run_pickle.load(file)
+            wrong = difference(run, loaded, asked)
+            if not wrong:
+                return file.read_bytes(), f"the packages that trained it serve it; {cost(run, asked, None)}"
+    raise Refusal(f"once it is saved and loaded, it answers otherwise to {wrong}")
 
 
 def cost(run: Any, asked: list, packages: tuple[str, ...] | None) -> str:
@@ -318,9 +341,24 @@ def saved_by(path: Path) -> str:
     return f"{here}, so install the versions that saved it, and every package that it needs"
 
 
+def texts_of(model: Any) -> set[str]:
+    """Return the columns that the model encodes as categories of text, such as the zip code 01234."""
+    found = set()
+    for step in onnx_model.estimators(model):
+        known = zip(getattr(step, "feature_names_in_", []), getattr(step, "categories_", []), strict=False)
+        found |= {str(name) for name, values in known if any(isinstance(value, str) for value in values)}
+    return found
+
+
 def rows_of(data: Path, model: Any) -> Any:
     """Return the rows of a CSV file in a form that the model accepts. Raises Refusal."""
-    table = pd.read_csv(data)
+    try:
+        table = pd.read_csv(data, dtype=dict.fromkeys(texts_of(model), "str"))
+    except ValueError as error:  # of the parser, or of the encoding
+        text = " ".join(str(error).split())[:200].rstrip(".")
+        raise Refusal(f"{data.name} cannot be read as a CSV file in UTF-8 ({text})") from error
+    if table.empty:
+        raise Refusal(f"{data.name} has no rows")
     names = getattr(model, "feature_names_in_", None)
     if names is not None:
         table.columns = [next((name for name in names if str(name) == column), column) for column in table]
@@ -346,10 +384,13 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="a file that joblib, pickle or skops has written")
     parser.add_argument("data", type=Path, help="a CSV file with rows that the model was trained on, or like them")
     arguments = parser.parse_args()
+    for path in (arguments.model, arguments.data):
+        if not path.is_file():
+            sys.exit(f"There is no file {path}.")
     try:
         model = load(arguments.model)
         X = rows_of(arguments.data, model)
-    except (Refusal, OSError) as refusal:
+    except Refusal as refusal:
         sys.exit(f"This model cannot be served: {refusal}.")
     export(model, X)
 

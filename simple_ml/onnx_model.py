@@ -3,6 +3,7 @@
 import copy
 import json
 import numpy as np
+import re
 import traceback
 from collections.abc import Iterator
 from columns import Refusal
@@ -186,7 +187,9 @@ def convert(model: Any, features: list[dict], metadata: dict, number: type) -> b
             append(onnx, inverse)
     except Exception as error:
         text = " ".join(str(error).split()).split(". ")[0][:120].rstrip(".")
-        raise Refusal(f"skl2onnx cannot convert its step {culprit(error) or kind(model)} ({text})") from error
+        if unknown := re.search(r"calculator for type '<class '[\w.]*?(\w+)'>|'(\w+)' object has no .*tags", text):
+            raise Refusal(f"ONNX has no {unknown[1] or kind(model)}") from error
+        raise Refusal(f"skl2onnx cannot convert its step {culprit(error, served) or kind(model)} ({text})") from error
     return finish(onnx, model, metadata, lower)
 
 
@@ -289,11 +292,11 @@ def options(step: Any) -> tuple[type, dict] | None:
     return None
 
 
-def culprit(error: BaseException) -> str | None:
+def culprit(error: BaseException, whole: Any) -> str | None:
     """Return the name of the step at which skl2onnx failed: the estimator in the innermost frame that has one."""
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
         for value in frame.f_locals.values():
             step = getattr(value, "raw_operator", value)
-            if isinstance(step, BaseEstimator):
+            if isinstance(step, BaseEstimator) and step is not whole:
                 return kind(step)
     return None

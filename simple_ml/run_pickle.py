@@ -44,6 +44,9 @@ def load(path: Path) -> tuple[dict[str, Any], Callable]:
     model, columns = pickle.loads(rest)
     classes, has_score = metadata["classes"], metadata["score"]
     probabilities = model.predict_proba if metadata["probabilities"] else None
+    last = model.steps[-1][1] if hasattr(model, "steps") else model
+    # CatBoost takes it here alone
+    threads = {"thread_count": 1} if type(last).__module__.startswith("catboost") else {}
 
     def answers(rows: list[dict]) -> tuple[list, list[list[float]] | None, list[float] | None]:
         """Return the prediction for each row, and the probabilities of all classes or the scores, if there are any.
@@ -52,8 +55,11 @@ def load(path: Path) -> tuple[dict[str, Any], Callable]:
         """
         try:
             X = to_input(rows, columns)
-            found = np.asarray(model.predict(X))
-            shares = np.asarray(probabilities(X), float) if probabilities else None
+            shares = np.asarray(probabilities(X, **threads), float) if probabilities else None
+            if metadata["vote"] and shares is not None:
+                found = names[shares.argmax(axis=1)]
+            else:
+                found = np.asarray(model.predict(X, **threads))
             scores = np.asarray(model.score_samples(X), float).ravel() if has_score else None
             for numbers in (found, shares, scores):
                 if numbers is not None and numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
@@ -85,5 +91,6 @@ def load(path: Path) -> tuple[dict[str, Any], Callable]:
         one, other = parts
         return tuple(None if a is None else a + b for a, b in zip(one, other, strict=True))  # type: ignore
 
+    names = np.array(classes, object)
     class_of = {value: value for value in classes}  # True and 1 are the same key, so this also gives a class its type
     return metadata, answers

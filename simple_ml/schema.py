@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 MAX_ROWS = 100_000  # in one request
 MAX_MISTAKES = 20  # that one answer lists
+DETAILS = {"extra_forbidden": "The model has no such feature", "missing": "This feature is missing"}
 LARGEST = 10**35  # of a number: a float32 ends at 3.4e38, and the model still has to scale it and to add
 
 
@@ -96,7 +97,10 @@ def mistakes(error: ValidationError) -> list[dict[str, str]]:
     if error.error_count() > 10_000:  # pydantic lists all or none
         return []
     details = error.errors(include_url=False, include_context=False, include_input=False)
-    return [{"pointer": pointer(each["loc"]), "detail": each["msg"]} for each in details[:MAX_MISTAKES]]
+    return [
+        {"pointer": pointer(each["loc"]), "detail": DETAILS.get(each["type"], each["msg"])}
+        for each in details[:MAX_MISTAKES]
+    ]
 
 
 def bad_row(error: ValueError, text: bytearray) -> dict[str, list]:

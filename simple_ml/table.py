@@ -5,6 +5,8 @@ import pandas as pd
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+MANY = 50  # columns, from which on a Series for each takes most of the time of a prediction
+
 
 class Column(NamedTuple):
     label: Any  # as the table has it: a text, or a number
@@ -29,16 +31,46 @@ def to_input(rows: list[dict], columns: Columns) -> Any:
         array = np.array([[row[column.name] for column in columns.columns] for row in rows], float)
         labels = pd.Index([column.label for column in columns.columns])
         return array if columns.form == "array" else pd.DataFrame(array, columns=labels)
-    series = [to_series([row[column.name] for row in rows], column) for column in columns.columns]
-    if columns.form == "series":
-        return series[0].rename(columns.columns[0].label)
-    if columns.form == "texts":
-        return series[0].tolist()
-    frame = pd.DataFrame(dict(enumerate(series)))
+    if columns.form in ("series", "texts"):
+        (column,) = columns.columns
+        series = to_series([row[column.name] for row in rows], column)
+        return series.rename(column.label) if columns.form == "series" else series.tolist()
+    frame = to_frame(rows, columns.columns)
     frame.columns = pd.Index([column.label for column in columns.columns])
     if columns.form == "records":
         return frame.to_dict("records")
     return frame.to_numpy() if columns.form == "array" else frame
+
+
+def to_frame(rows: list[dict], columns: list[Column]) -> pd.DataFrame:
+    """Return a table whose columns are counted from 0. Of many columns, the numbers of one dtype are made together."""
+    alike: dict[Any, list[int]] = {}
+    for position, column in enumerate(columns):
+        dtype = column.dtype
+        if len(columns) <= MANY or not isinstance(dtype, np.dtype) or dtype.kind not in "iuf":
+            dtype = None
+        elif dtype.kind != "f" and any(row[column.name] is None for row in rows):
+            dtype = np.dtype(float)  # as pandas reads a gap
+        alike.setdefault(dtype, []).append(position)
+    parts = []
+    for dtype, positions in alike.items():
+        array = None if dtype is None else to_array(rows, [columns[position].name for position in positions], dtype)
+        if array is not None:
+            parts.append(pd.DataFrame(array, columns=positions))
+        else:
+            series = {at: to_series([row[columns[at].name] for row in rows], columns[at]) for at in positions}
+            parts.append(pd.DataFrame(series))
+    return parts[0] if len(parts) == 1 else pd.concat(parts, axis="columns")[list(range(len(columns)))]
+
+
+def to_array(rows: list[dict], names: list[str], dtype: np.dtype) -> np.ndarray | None:
+    """Return numbers as an array, or None if one of them is too large for the dtype: each column is then made alone."""
+    try:
+        if dtype.kind == "f":
+            return np.array([[row[name] for name in names] for row in rows], dtype)
+        return np.array([[int(row[name]) for name in names] for row in rows], dtype)
+    except OverflowError:
+        return None
 
 
 def to_series(values: list, column: Column) -> pd.Series:

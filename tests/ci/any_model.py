@@ -1,4 +1,4 @@
-"""Fit and export models of the kinds that models.py has not: any_model.py FOLDER, in the environment that trains.
+"""Fit and export models of the kinds that models.py has not: any_model.py FOLDER, in the environment of the tests.
 
 Each gets a folder with its model file, and asked.json: rows that export() did not see, and what the model itself says.
 """
@@ -10,6 +10,10 @@ import numpy as np
 import pandas as pd
 import sys
 import warnings
+from catboost import CatBoostClassifier
+from imblearn.over_sampling import RandomOverSampler
+from imblearn.pipeline import make_pipeline as make_imblearn_pipeline
+from lightgbm import LGBMClassifier
 from pathlib import Path
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
@@ -37,6 +41,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEnc
 from sklearn.svm import OneClassSVM
 from sklearn.tree import DecisionTreeRegressor
 from typing import Any
+from xgboost import XGBClassifier, XGBRegressor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "simple_ml"))
 from columns import as_table, to_rows
@@ -104,6 +109,17 @@ class Strict(Ratio):
 
     def transform(self, X: pd.DataFrame) -> np.ndarray:
         return np.array([[self.number_[city]] for city in X["city"]])
+
+
+class Mean:
+    """A class of the user's own that is derived from no other."""
+
+    def fit(self, X: pd.DataFrame, y: pd.Series) -> "Mean":
+        self.means_ = y.groupby(X["age"] // 10).mean()
+        return self
+
+    def predict(self, X: pd.DataFrame) -> np.ndarray:
+        return (X["age"] // 10).map(self.means_).fillna(self.means_.mean()).to_numpy()
 
 
 def dates(X: pd.DataFrame) -> pd.DataFrame:
@@ -174,7 +190,24 @@ MODELS: dict[str, tuple[Any, Any, Any, str]] = {
         "onnx",
     ),
     "nullable dtypes": (mixed(LogisticRegression()), PLAIN.convert_dtypes(), BUYS, "onnx"),
+    "XGBoost": (XGBClassifier(n_estimators=20, n_jobs=4), HOLES, iris.target[FLOWERS.index], "onnx"),
+    "XGBoost, numbers": (XGBRegressor(n_estimators=20), NUMBERS, SPENT, "onnx"),
+    "resampled": (make_imblearn_pipeline(RandomOverSampler(), LogisticRegression(max_iter=500)), NUMBERS, BUYS, "onnx"),
     # what ONNX has not, or has otherwise
+    "XGBoost, categories": (
+        XGBClassifier(n_estimators=20, enable_categorical=True),
+        PLAIN.astype({"city": "category"}),
+        (BUYS == "yes").astype(int),
+        "pkl",
+    ),
+    "LightGBM": (LGBMClassifier(n_estimators=20, verbose=-1), HOLES, SPECIES, "pkl"),
+    "CatBoost": (
+        CatBoostClassifier(iterations=20, cat_features=["city"], verbose=0, allow_writing_files=False),
+        PLAIN,
+        BUYS,
+        "pkl",
+    ),
+    "no class of scikit-learn's": (Mean(), NUMBERS, SPENT, "pkl"),
     "no converter": (make_pipeline(SplineTransformer(), LogisticRegression(max_iter=500)), FLOWERS, SPECIES, "pkl"),
     "own class": (make_pipeline(Ratio(), LinearRegression()), NUMBERS, SPENT, "pkl"),
     "own class, strict": (make_pipeline(Strict(), LogisticRegression()), PLAIN[["city"]], BUYS, "pkl"),

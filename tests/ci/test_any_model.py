@@ -25,11 +25,17 @@ KIND = {name: kind for name, (_, _, _, kind) in MODELS.items()}
 
 
 @contextlib.contextmanager
-def served(model: Path, workers: int = 1) -> Iterator[tuple[str, Path]]:
-    """Serve a model file by a copy of simple_ml, as its Dockerfile does: (address, log)."""
+def served(model: Path, workers: int = 1, first: str = "") -> Iterator[tuple[str, Path]]:
+    """Serve a model file by a copy of simple_ml, as its Dockerfile does: (address, log).
+
+    `first` is Python code that runs before the workers start.
+    """
     folder = Path(tempfile.mkdtemp(dir=model.parent))
     shutil.copy(model, copy_of("simple_ml", folder))
-    packages, log = "simple_ml" if model.suffix == ".onnx" else "simple_ml-train", folder / "log"
+    if first:
+        app = (folder / "app.py").read_text()
+        (folder / "app.py").write_text(app.replace("    settings =", f"    {first}\n    settings ="))
+    packages, log = "simple_ml" if model.suffix == ".onnx" else "ci", folder / "log"
     with process("simple_ml", folder, packages, log, GRANIAN_WORKERS=str(workers)) as (url, _):
         yield url, log
 
@@ -37,7 +43,7 @@ def served(model: Path, workers: int = 1) -> Iterator[tuple[str, Path]]:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    subprocess.run([python("simple_ml-train"), HERE / "any_model.py", folder], check=True, timeout=600)
+    subprocess.run([python("ci"), HERE / "any_model.py", folder], check=True, timeout=600)
     return folder
 
 
@@ -110,10 +116,11 @@ def test_a_row_that_the_model_fails_for_is_named(exported):
         assert requests.post(f"{url}/predict", json=row, timeout=30).ok
 
 
-def test_forked_workers_answer(exported):
-    """OpenMP hangs in a process that was forked from one where it has run, unless it has one thread."""
-    with served(exported / "hist gradient boosting" / "model.pkl", workers=2) as (url, _):
-        rows = json.loads((exported / "hist gradient boosting" / "asked.json").read_text())["rows"]
+@pytest.mark.parametrize("name", ["hist gradient boosting", "XGBoost, categories", "LightGBM", "CatBoost"])
+def test_forked_workers_answer(name, exported):
+    """Even if the model has predicted before the fork: OpenMP then hangs in a worker, unless it has one thread."""
+    rows = json.loads((exported / name / "asked.json").read_text())["rows"]
+    with served(exported / name / "model.pkl", 2, "model.predict([model.example] * 1000)") as (url, _):
         for _ in range(20):
             assert requests.post(f"{url}/predict", json=rows, timeout=10).ok
 
@@ -141,14 +148,23 @@ def command(*arguments: Any, cwd: Path) -> subprocess.CompletedProcess:
 def test_export_as_a_command(tmp_path):
     """A model that a notebook has saved, with a class of its own; and a model.pkl that is the user's stays."""
     (tmp_path / "steps.py").write_text(
-        "class Double:\n def fit(self, X, y):\n  return self\n def transform(self, X):\n  return X * 2\n"
+        "from sklearn.base import BaseEstimator, TransformerMixin\nclass Double(TransformerMixin, BaseEstimator):\n"
+        " def fit(self, X, y=None):\n  return self\n def transform(self, X):\n  return X * 2\n"
     )
-    save = (
-        "import joblib, pandas as pd; from steps import Double; from sklearn.linear_model import LinearRegression;"
-        "from sklearn.pipeline import make_pipeline; X = pd.DataFrame({'a': range(50), 'b': [1.5, 2] * 25});"
-        "joblib.dump(make_pipeline(Double(), LinearRegression()).fit(X, X.a * 3), 'saved.joblib');"
-        "X.to_csv('rows.csv', index=False)"
-    )
+    save = """
+import joblib, pandas as pd
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+from steps import Double
+
+X = pd.DataFrame({"zip": ["01234", "10115"] * 25, "a": range(50)})  # a zip code is a text, whatever a CSV file shows
+y = X["a"] * 3 + 100 * (X["zip"] == "01234")
+columns = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["zip"]), (Double(), ["a"]))
+joblib.dump(make_pipeline(columns, LinearRegression()).fit(X, y), "saved.joblib")
+X.to_csv("rows.csv", index=False)
+"""
     assert command("-c", save, cwd=tmp_path).returncode == 0
     export = ROOT / "simple_ml" / "export.py"
     (tmp_path / "model.pkl").write_bytes(b"\x80\x04N.")
@@ -163,8 +179,8 @@ def test_export_as_a_command(tmp_path):
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.startswith("model.pkl (")
     with served(tmp_path / "model.pkl") as (url, _):  # where there is no steps.py
-        answer = requests.post(f"{url}/predict", json={"a": 7, "b": 1.5}, timeout=30).json()
-        assert answer["prediction"] == pytest.approx(21)
+        answer = requests.post(f"{url}/predict", json={"zip": "01234", "a": 7}, timeout=30).json()
+        assert answer["prediction"] == pytest.approx(121)
 
 
 REFUSED = {  # what is exported, and what the sentence must say

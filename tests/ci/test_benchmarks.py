@@ -27,7 +27,7 @@ def test_report(tmp_path):
     (tmp_path / "failed.txt").write_text("- MLflow: no answer\n")
     subprocess.run([PYTHON, ROOT / "benchmarks" / "report.py", tmp_path], check=True)
     text = (tmp_path / "results.md").read_text()
-    assert "\n| ours | 2,200 | - | - | - | - | - | - | - | - |\n| FastAPI | 1,100 |" in text
+    assert "\n| ours | 2,200 | - | - | - | - | - | - | - | - | - |\n| FastAPI | 1,100 |" in text
     assert "| `GET /`: FastAPI · Flask's own server | 1.0 · 12 | 2.00 · - |" in text  # over the median of FastAPI's
     assert "182% at the most (GET /, FastAPI)" in text
     ours, fastapi = "| ours | 2,200 | 1.50 / 12.0 | only 150/s |", "| FastAPI | 1,100 | - / - | - |"
@@ -54,5 +54,5 @@ def test_a_part_can_be_asked_for():
     command = [PYTHON, ROOT / "benchmarks" / "bench.py", "--groups", "nothing"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    for group in "hello", "iris", "forest", "picture":
+    for group in "hello", "iris", "forest", "frame", "picture":
         assert group in done.stderr

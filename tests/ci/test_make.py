@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from examples import IMAGES, ROOT, docker, free_port
+from helpers import copy_of
 from pathlib import Path
 
 NO_ENGINE = {"DOCKER_HOST": "unix:///no/engine"}
@@ -30,14 +31,15 @@ else:
 """
 
 
-def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess:
+def run(*arguments: str | Path, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
     """Run a command in the repository, in an environment without what `make` has added to it."""
     ours = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
-    return subprocess.run(arguments, cwd=ROOT, env=ours | environment, capture_output=True, text=True)
+    return subprocess.run(arguments, cwd=folder, env=ours | environment, capture_output=True, text=True)
 
 
-def make(*arguments: str, **environment: str) -> str:
-    done = run("make", "--no-print-directory", f"PYTHON={sys.executable}", *arguments, **environment)
+def make(*arguments: str, folder: Path = ROOT, **environment: str) -> str:
+    command = ["make", "--no-print-directory", f"PYTHON={sys.executable}"]
+    done = run(*command, *arguments, folder=folder, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -60,6 +62,31 @@ def test_run_without_an_engine(example):
         assert f"Stopped {example}" in make("stop", **NO_ENGINE)
     with pytest.raises(requests.ConnectionError):
         requests.get(f"http://127.0.0.1:{port}/healthz", timeout=10)
+
+
+def test_run_trains_once_whichever_file_the_model_becomes(tmp_path):
+    """And again after an edit of a file that train.py may read."""
+    for part in ("scripts", "simple_ml"):
+        copy_of(part, tmp_path / part)
+    shutil.copy2(ROOT / "Makefile", tmp_path)
+    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+    train = tmp_path / "simple_ml" / "train.py"
+    own = "make_pipeline(FunctionTransformer(lambda X: X), "
+    train.write_text(
+        train.read_text().replace("make_pipeline(", own).replace("import S", "import FunctionTransformer, S")
+    )
+    model, port, times = tmp_path / "simple_ml" / "model.pkl", free_port(), []
+    for _ in range(2):
+        try:
+            assert "virginica" in make("run-simple_ml", f"PORT={port}", folder=tmp_path, **NO_ENGINE)
+        finally:
+            make("stop", folder=tmp_path, **NO_ENGINE)
+        times.append(model.stat().st_mtime_ns)
+    assert times[0] == times[1]
+    (tmp_path / "simple_ml" / "app.py").touch()
+    assert "python train.py" not in make("--dry-run", "simple_ml/model.pkl", folder=tmp_path)
+    (tmp_path / "simple_ml" / "houses.csv").touch()
+    assert "python train.py" in make("--dry-run", "simple_ml/model.pkl", folder=tmp_path)
 
 
 @pytest.mark.docker
