@@ -129,7 +129,7 @@ def taken() -> Iterator[int]:
 def run_two(first_port: int, **environment: str) -> subprocess.CompletedProcess:
     """Start two examples as `make run` starts four."""
     command = [sys.executable, "scripts/run.py", "start", "--port", str(first_port), "hello_world", "passing_arguments"]
-    return run(*command, **environment)
+    return run(*command, folder=ROOT, **environment)
 
 
 WHERE = pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_an_old_python_says_so(old_python, target, environment):
 
 def pytest_without_an_engine(*arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "pytest", "-o", "norecursedirs=", "--collect-only", "--quiet", *arguments]
-    return run(*command, **NO_ENGINE, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+    return run(*command, folder=ROOT, **NO_ENGINE, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
 
 
 def test_tests_say_what_they_leave_out_without_an_engine():
