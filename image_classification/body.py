@@ -6,7 +6,8 @@ import threading
 from flask import abort, request
 from multipart import MultipartError, MultipartParser, ParserLimitReached
 from typing import IO
-from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.exceptions import ServiceUnavailable, UnsupportedMediaType
+from werkzeug.wrappers import Response
 
 MAX_BYTES = 32 * 2**20  # one body must be smaller, else it gets a 413
 MAX_FILES = 256  # in one form
@@ -23,6 +24,9 @@ class Body:
     """
 
     def __enter__(self) -> "Body":
+        if (request.content_encoding or "identity").lower() != "identity":
+            only_plain = Response(status=415, headers={"Accept-Encoding": "identity"})  # as RFC 7694 says
+            raise UnsupportedMediaType("The body is compressed. Send it without Content-Encoding.", only_plain)
         self.stream, self.size = request.stream, 0
         return self
 

@@ -4,7 +4,7 @@ import json
 import numpy as np
 from body import MAX_BYTES, MAX_FILES
 from decode import FORMATS, TOO_LARGE
-from flask import Blueprint, Response
+from flask import Blueprint, Response, redirect
 from flask_swagger_ui import get_swaggerui_blueprint
 from model import Network
 from typing import Any
@@ -92,7 +92,7 @@ def document(network: Network) -> dict[str, Any]:
             ),
             "400": error("The form has no picture in its field `file`"),
             "413": error(f"{MAX_BYTES} bytes or more, or over {MAX_FILES} parts. {TOO_LARGE}"),
-            "415": error("This is not a picture"),
+            "415": error("This is not a picture, or the body is compressed"),
             "422": error("The picture is damaged, or shows nothing to classify"),
             "503": error("Too many large bodies came at once: try again"),
         },
@@ -117,7 +117,10 @@ def docs(network: Network) -> Blueprint:
     """Return the pages /openapi.json and /docs."""
     pages, text = Blueprint("docs", __name__), json.dumps(document(network)) + "\n"
     pages.add_url_rule("/openapi.json", "openapi", lambda: Response(text, content_type="application/json"))
-    # relative addresses work behind a proxy; BaseLayout does not ask another server to check the document
+    # relative addresses also work behind a proxy with a path and https, unlike the redirects that Flask makes by itself
+    pages.add_url_rule("/docs", "slash", lambda: redirect("docs/"))
+    pages.record(lambda setup: setattr(setup.app.url_map, "merge_slashes", False))
+    # BaseLayout does not ask another server to check the document
     swagger_ui = get_swaggerui_blueprint(".", "../openapi.json", {"app_name": "API", "layout": "BaseLayout"})
     pages.register_blueprint(swagger_ui, url_prefix="/docs")
     return pages

@@ -8,7 +8,7 @@ import os
 from flask import Flask, abort, jsonify, render_template, request
 from granian.cli import cli
 from openapi import docs
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.wrappers import Response
 
 MAX_BYTES = 4096  # the body of a request must be smaller
@@ -37,12 +37,17 @@ def predict() -> Response:
 
 
 def read_number() -> int | float:
-    """Return the number in the body, or answer with an error: 400, 413 or 422."""
+    """Return the number in the body, or answer with an error: 400, 413, 415 or 422."""
+    if (request.content_encoding or "identity").lower() != "identity":
+        only_plain = Response(status=415, headers={"Accept-Encoding": "identity"})  # as RFC 7694 says
+        raise UnsupportedMediaType("The body is compressed. Send it without Content-Encoding.", only_plain)
     body = request.get_data()  # not request.get_json(), since `curl -d 5` does not say that it sends JSON
     if len(body) == MAX_BYTES:  # Werkzeug silently cuts off a body of unknown length ("chunked") at the limit
         abort(413)
+    if not (encoding := json.detect_encoding(body)).startswith("utf-8"):
+        abort(415, f"The body is in {encoding.upper()}. Send JSON in UTF-8.")
     try:
-        number = json.loads(body.decode())
+        number = json.loads(body.decode(encoding))  # utf-8, or utf-8-sig: with a byte order mark
     except (ValueError, RecursionError) as error:  # RecursionError: thousands of nested brackets
         abort(400, f"The body is not JSON ({error}). Send one number, such as 5 or 2.5.")
     if type(number) not in (int, float):  # not isinstance(), since in Python True is an int, too

@@ -1,7 +1,7 @@
 """Describe the service: /openapi.json for programs (https://www.openapis.org), /docs is a page to read and try it."""
 
 import json
-from flask import Blueprint, Response
+from flask import Blueprint, Response, redirect
 from flask_swagger_ui import get_swaggerui_blueprint
 from typing import Any
 
@@ -35,6 +35,7 @@ def document(max_bytes: int, largest: float) -> dict[str, Any]:
             "200": answer("The square of the number", SQUARE),
             "400": error("The body is not JSON"),
             "413": error(f"The body has {max_bytes} bytes or more"),
+            "415": error("The body is compressed, or not in UTF-8"),
             "422": error("The body is JSON, but not a number, or the number is too large"),
         },
     }
@@ -57,7 +58,10 @@ def docs(max_bytes: int, largest: float) -> Blueprint:
     """Return the pages /openapi.json and /docs."""
     pages, text = Blueprint("docs", __name__), json.dumps(document(max_bytes, largest)) + "\n"
     pages.add_url_rule("/openapi.json", "openapi", lambda: Response(text, content_type="application/json"))
-    # relative addresses work behind a proxy; BaseLayout does not ask another server to check the document
+    # relative addresses also work behind a proxy with a path and https, unlike the redirects that Flask makes by itself
+    pages.add_url_rule("/docs", "slash", lambda: redirect("docs/"))
+    pages.record(lambda setup: setattr(setup.app.url_map, "merge_slashes", False))
+    # BaseLayout does not ask another server to check the document
     swagger_ui = get_swaggerui_blueprint(".", "../openapi.json", {"app_name": "API", "layout": "BaseLayout"})
     pages.register_blueprint(swagger_ui, url_prefix="/docs")
     return pages

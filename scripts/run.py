@@ -1,10 +1,11 @@
 """Start, stop and show the examples for the Makefile: in containers, or as plain processes where there is no Docker."""
 
 import argparse
-import contextlib
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,8 +14,15 @@ from examples import IMAGES, ROOT, SAFE, ask, build, docker, request_of, runs, w
 from pathlib import Path
 
 STATE = ROOT / ".run"  # process ids and logs of the processes
+OURS = "started-by=make-run"  # a label: containers of the same name that have it not are somebody else's
 # the same as in the Dockerfiles
-SETTINGS = {"GRANIAN_WORKERS": "2", "GRANIAN_RESPAWN_FAILED_WORKERS": "true", "GRANIAN_WORKERS_KILL_TIMEOUT": "8"}
+SETTINGS = {
+    "GRANIAN_WORKERS": "2",
+    "GRANIAN_RESPAWN_FAILED_WORKERS": "true",
+    "GRANIAN_WORKERS_KILL_TIMEOUT": "8",
+    "GRANIAN_HTTP": "1",
+}
+PORT_IN_USE = "port is already allocated|address already in use|ports are not available"  # in messages of Docker
 
 
 def docker_problem() -> str | None:
@@ -42,8 +50,13 @@ def labels(example: str) -> list[str]:
 def start_container(example: str, port: int) -> Callable[[], bool]:
     """Build an example's image and run it in a container of the example's name. Return how to ask if it still runs."""
     build(example, *labels(example))
-    stop_container(example)
-    docker("run", "--detach", "--name", example, "--publish", f"{port}:5000", *SAFE, IMAGES[example])
+    options = ["--name", example, "--label", OURS, "--publish", f"{port}:5000", *SAFE]
+    try:
+        docker("run", "--detach", *options, IMAGES[example])
+    except RuntimeError as error:
+        if re.search(PORT_IN_USE, str(error)):
+            raise port_in_use(port) from error
+        raise
     return lambda: runs(example)
 
 
@@ -69,6 +82,17 @@ def start_process(example: str, port: int) -> Callable[[], bool]:
     return lambda: process.poll() is None
 
 
+def port_in_use(port: int) -> RuntimeError:
+    return RuntimeError(f"Port {port} is in use by another program. Choose other ports, as in: make PORT=6001 run")
+
+
+def is_taken(port: int) -> bool:
+    """Return whether a program answers on a port. Only so is it found: a second Granian would share the port."""
+    with socket.socket() as client:
+        client.settimeout(1)
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 def process_of(example: str) -> int | None:
     """Return the process id of an example that start_process() started, if it still runs."""
     try:
@@ -92,13 +116,18 @@ def stop_process(example: str) -> bool:
     return True
 
 
+def container_of(example: str) -> str:
+    """Return the id of the container that start_container() made for an example, or "" if there is none."""
+    return docker("ps", "--all", "--quiet", "--filter", f"label={OURS}", "--filter", f"name=^{example}$")
+
+
 def stop_container(example: str) -> bool:
-    """Stop and remove the container of an example. Return whether there was one."""
-    with contextlib.suppress(RuntimeError):
-        docker("stop", example)
-        docker("rm", example)
-        return True
-    return False
+    """Stop and remove the container that start_container() made. Return whether there was one."""
+    container = container_of(example)
+    if container:
+        docker("stop", container)
+        docker("rm", container)
+    return bool(container)
 
 
 def start(examples: list[str], first_port: int) -> None:
@@ -107,29 +136,41 @@ def start(examples: list[str], first_port: int) -> None:
         print(f"Starting without containers, because {problem}.")
     start_one = start_process if problem else start_container
     ports = dict(zip(examples, range(first_port, first_port + len(examples)), strict=True))
-    is_running = {}
-    for example, port in ports.items():
-        print(f"Starting {example} ...", flush=True)
-        stop_process(example)
-        is_running[example] = start_one(example, port)
-    for example, port in ports.items():
-        try:
-            wait_until_healthy(port, is_running[example])
-            answer = ask(port, request_of(example)).decode().strip()
-        except (OSError, RuntimeError) as error:
-            logs([example])
-            sys.exit(f"{example} did not start on port {port} ({error}). Its output is above.")
-        print(f"{example:22}http://localhost:{port}  {answer}")
+    stop(examples, say=False)
+    try:
+        for port in ports.values():
+            if is_taken(port):
+                raise port_in_use(port)
+        is_running = {}
+        for example, port in ports.items():
+            print(f"Starting {example} ...", flush=True)
+            is_running[example] = start_one(example, port)
+        for example, port in ports.items():
+            wait_for(example, port, is_running[example])
+    except BaseException:  # also Ctrl-C
+        stop(examples)
+        raise
     print("`make logs` shows what they print, `make stop` ends them.")
 
 
-def stop(examples: list[str]) -> None:
+def wait_for(example: str, port: int, is_running: Callable[[], bool]) -> None:
+    """Print an example's first answer. Raises RuntimeError if there is none."""
+    try:
+        wait_until_healthy(port, is_running)
+        answer = ask(port, request_of(example)).decode().strip()
+    except (OSError, RuntimeError) as error:
+        logs([example])
+        raise RuntimeError(f"{example} did not start on port {port} ({error}). Its output is above.") from error
+    print(f"{example:22}http://localhost:{port}  {answer}")
+
+
+def stop(examples: list[str], say: bool = True) -> None:
     with_docker = docker_problem() is None
     for example in examples:
         stopped = stop_process(example)
         if with_docker and stop_container(example):
             stopped = True
-        if stopped:
+        if stopped and say:
             print(f"Stopped {example}")
 
 
@@ -137,9 +178,9 @@ def logs(examples: list[str]) -> None:
     with_docker = docker_problem() is None
     for example in examples:
         log = STATE / f"{example}.log"
-        if with_docker and subprocess.run(["docker", "inspect", example], capture_output=True).returncode == 0:
+        if with_docker and (container := container_of(example)):
             print(f"== {example} (container)", flush=True)
-            subprocess.run(["docker", "logs", example], stderr=subprocess.STDOUT)
+            subprocess.run(["docker", "logs", container], stderr=subprocess.STDOUT)
         elif log.exists():
             print(f"== {example} (process)\n{log.read_text()}", end="", flush=True)
 

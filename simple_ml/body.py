@@ -1,8 +1,11 @@
 """Read the body of a request, without running out of memory when many large ones come at once."""
 
+import codecs
+import json
 import threading
 from flask import abort, request
-from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.exceptions import ServiceUnavailable, UnsupportedMediaType
+from werkzeug.wrappers import Response
 
 MAX_BYTES = 8_000_000  # one body must be smaller, else it gets a 413
 MAX_BYTES_AT_ONCE = 8 * MAX_BYTES  # of all bodies that a worker holds in memory; more get a 503
@@ -18,6 +21,9 @@ class Body:
     """
 
     def __enter__(self) -> "Body":
+        if (request.content_encoding or "identity").lower() != "identity":
+            only_plain = Response(status=415, headers={"Accept-Encoding": "identity"})  # as RFC 7694 says
+            raise UnsupportedMediaType("The body is compressed. Send it without Content-Encoding.", only_plain)
         self.stream, self.size = request.stream, 0
         return self
 
@@ -40,7 +46,12 @@ class Body:
         return piece
 
     def read_all(self) -> bytearray:
+        """Return the whole body, which is JSON, without the byte order mark that some programs put before it."""
         everything = bytearray()
         while piece := self.read(65536):
             everything += piece
+        if not (encoding := json.detect_encoding(everything)).startswith("utf-8"):
+            abort(415, f"The body is in {encoding.upper()}. Send JSON in UTF-8.")
+        if encoding == "utf-8-sig":
+            del everything[: len(codecs.BOM_UTF8)]
         return everything

@@ -3,7 +3,7 @@
 import json
 import model
 from body import MAX_BYTES
-from flask import Blueprint, Response
+from flask import Blueprint, Response, redirect
 from flask_swagger_ui import get_swaggerui_blueprint
 from pydantic import TypeAdapter
 from schema import MAX_MISTAKES, Prediction, Row, Rows
@@ -69,6 +69,7 @@ def document() -> dict[str, Any]:
             "200": answer("The prediction, or a list of predictions", output_schema),
             "400": error("The body is not JSON"),
             "413": error(f"The body has {MAX_BYTES} bytes or more"),
+            "415": error("The body is compressed, or not in UTF-8"),
             "422": error("The model cannot use this input: `errors` lists the first mistakes"),
             "503": error("Too many large bodies came at once: try again"),
         },
@@ -93,7 +94,10 @@ def docs() -> Blueprint:
     """Return the pages /openapi.json and /docs."""
     pages, text = Blueprint("docs", __name__), json.dumps(document()) + "\n"
     pages.add_url_rule("/openapi.json", "openapi", lambda: Response(text, content_type="application/json"))
-    # relative addresses work behind a proxy; BaseLayout does not ask another server to check the document
+    # relative addresses also work behind a proxy with a path and https, unlike the redirects that Flask makes by itself
+    pages.add_url_rule("/docs", "slash", lambda: redirect("docs/"))
+    pages.record(lambda setup: setattr(setup.app.url_map, "merge_slashes", False))
+    # BaseLayout does not ask another server to check the document
     swagger_ui = get_swaggerui_blueprint(".", "../openapi.json", {"app_name": "API", "layout": "BaseLayout"})
     pages.register_blueprint(swagger_ui, url_prefix="/docs")
     return pages

@@ -1,5 +1,6 @@
 """What all services have in common."""
 
+import gzip
 import pytest
 import requests
 import socket
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 
 LIMITS = {"passing_arguments": 4096, "simple_ml": 8_000_000, "image_classification": 32 * 2**20}  # bytes
 PREDICTING = list(LIMITS)
+GOOD = {example: request_of(example)[2] or b"" for example in PREDICTING}
 
 
 @pytest.fixture(params=IMAGES)
@@ -78,6 +80,44 @@ def test_predict_refuses_nonsense(predicting, body):
 
 
 @pytest.mark.parametrize("example", PREDICTING)
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "br, gzip"])
+def test_a_compressed_body_is_refused_with_the_reason(example, server, coding):
+    """And with the header that tells programs what to send instead (RFC 7694)."""
+    answer = requests.post(
+        f"{server(example)}/predict",
+        data=gzip.compress(GOOD[example]),
+        headers={"Content-Encoding": coding},
+        timeout=10,
+    )
+    assert "compressed" in assert_problem(answer, 415)["detail"]
+    assert answer.headers["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize("example", PREDICTING)
+def test_a_body_that_says_that_it_is_not_compressed(example, server):
+    headers = {"Content-Encoding": "identity"}
+    assert requests.post(f"{server(example)}/predict", data=GOOD[example], headers=headers, timeout=10).ok
+
+
+@pytest.mark.parametrize("example", ["passing_arguments", "simple_ml"])
+def test_json_with_a_byte_order_mark(example, server):
+    """Some programs on Windows write it before UTF-8."""
+    url = f"{server(example)}/predict"
+    marked = requests.post(url, data=b"\xef\xbb\xbf" + GOOD[example], timeout=10)
+    assert (marked.status_code, marked.text) == (200, requests.post(url, data=GOOD[example], timeout=10).text)
+
+
+@pytest.mark.parametrize("encoding", ["UTF-16", "UTF-16-LE", "UTF-16-BE", "UTF-32"])
+@pytest.mark.parametrize("example", PREDICTING)
+def test_another_encoding_is_refused_with_the_reason(example, server, encoding):
+    text = '{"f1": 4, "f2": 5, "f3": 10}' if example == "simple_ml" else "25"
+    answer = requests.post(f"{server(example)}/predict", data=text.encode(encoding), timeout=10)
+    reason = "This is not a picture" if example == "image_classification" else encoding
+    assert reason in assert_problem(answer, 415)["detail"]
+    assert "Accept-Encoding" not in answer.headers  # it would say that the reason is a compression
+
+
+@pytest.mark.parametrize("example", PREDICTING)
 @pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "chunked"])
 def test_predict_refuses_a_large_body(example, server, chunked):
     """A chunked body does not say how long it is; it may not be cut off and then answered."""
@@ -104,6 +144,13 @@ def test_openapi_and_docs(predicting):
     assert {"/", "/healthz", "/predict"} == set(openapi.json()["paths"])
     for path in ("docs", "docs/swagger-ui-bundle.js"):
         assert requests.get(f"{predicting}/{path}", timeout=10).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs//", "/static//file", "//docs", "//predict"])
+def test_no_redirect_leaves_a_proxy(predicting, path):
+    """A service does not know the path and the https of a proxy. (tests/ci/test_front_door.py asks a real one.)"""
+    answer = requests.get(predicting + path, allow_redirects=False, timeout=10)
+    assert answer.headers.get("Location", "docs/") == "docs/"
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:

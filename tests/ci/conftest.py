@@ -5,11 +5,16 @@ import json
 import pytest
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from examples import ROOT
 from pathlib import Path
+from playwright.sync_api import Browser, sync_playwright
 
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), "chromium")
+OPTIONS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP plain.test 127.0.0.1"),
+]
 NEEDS = {  # the marks of tests, and a command that works where they can run
     "compose": ["docker", "compose", "version"],
     "npm": ["npm", "--version"],
@@ -33,6 +38,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def where() -> str:
     """The tests of this folder ask processes; that containers answer alike, the tests in tests/ show."""
     return "process"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One for all files: a second cannot start beside it."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

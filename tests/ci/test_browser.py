@@ -13,22 +13,16 @@ import os
 import pytest
 import re
 import requests
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from examples import ROOT
 from pathlib import Path
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from typing import Any
 
 AXE = "4.14.1"  # axe-core's version
-CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), "chromium")
 PLAIN = "plain.test"  # this machine under a name that, unlike localhost, a browser does not trust without https
-OPTIONS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", f"--host-resolver-rules=MAP {PLAIN} 127.0.0.1"),
-]
 PHONE: dict = {"has_touch": True, "is_mobile": True}
 VIEWS: dict[str, dict] = {
     "small phone": PHONE | {"viewport": {"width": 320, "height": 568}, "color_scheme": "light"},
@@ -40,14 +34,6 @@ DOCS = ROOT / "docs" / "images"
 
 pytestmark = [pytest.mark.browser, pytest.mark.npm]
 Visit = Callable[..., Page]
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")

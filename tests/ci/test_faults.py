@@ -124,6 +124,20 @@ def test_a_stop_does_not_wait_for_a_stalled_upload():
         assert time.monotonic() - before < 30  # 8 seconds, and more where the machine is busy
 
 
+def test_a_stop_does_not_wait_for_idle_http2():
+    """A preface and empty settings: what a client sends that then asks nothing. An HTTP/1.1 server sends it away."""
+    with process("hello_world") as (url, server), contextlib.ExitStack() as stack:
+        address = urlsplit(url)
+        for _ in range(4):
+            client = stack.enter_context(socket.create_connection((address.hostname, address.port), timeout=SECONDS))
+            client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000"))
+            client.recv(BLOCK)
+        before = time.monotonic()
+        server.terminate()
+        assert server.wait(SECONDS) == 0
+        assert time.monotonic() - before < 8  # what hangs is killed after eight seconds
+
+
 @pytest.mark.parametrize("fault", ["missing", "cut off", "empty"])
 @pytest.mark.parametrize(("example", "model"), [("simple_ml", "model.onnx"), ("image_classification", "model.tflite")])
 def test_no_model(example, model, fault, tmp_path):

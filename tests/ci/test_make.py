@@ -1,11 +1,15 @@
 """The Makefile: what its targets do where Docker, the right Python or a way past the proxy is missing."""
 
+import contextlib
+import http.server
 import os
 import pytest
 import requests
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from examples import IMAGES, ROOT, docker, free_port
 from helpers import copy_of
@@ -101,6 +105,95 @@ def test_run_with_docker():
 
 
 @pytest.fixture
+def taken() -> Iterator[int]:
+    """A port on which another program answers, as a service would; the port before it is free."""
+
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    for _ in range(100):
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other) as other:
+            with contextlib.suppress(OSError), socket.create_server(("0.0.0.0", other.server_port - 1)):
+                pass
+            threading.Thread(target=other.serve_forever).start()
+            yield other.server_port
+            other.shutdown()
+        return
+
+
+def run_two(first_port: int, **environment: str) -> subprocess.CompletedProcess:
+    """Start two examples as `make run` starts four."""
+    command = [sys.executable, "scripts/run.py", "start", "--port", str(first_port), "hello_world", "passing_arguments"]
+    return run(*command, folder=ROOT, **environment)
+
+
+WHERE = pytest.mark.parametrize(
+    "environment", [pytest.param({}, marks=pytest.mark.docker), NO_ENGINE], ids=["with Docker", "without Docker"]
+)
+
+
+@WHERE
+def test_a_port_that_another_program_has(taken, environment):
+    """`make run` says so, does not take the other's answer for its own, and leaves nothing running."""
+    done = run_two(taken - 1, **environment)
+    assert done.returncode == 1
+    assert f"Port {taken} is in use" in done.stderr
+    assert "PORT=6001" in done.stderr
+    assert f"http://localhost:{taken}" not in done.stdout
+    assert not run("make", "logs", **environment).stdout.count("(container)")
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"http://127.0.0.1:{taken - 1}/healthz", timeout=10)
+
+
+@pytest.mark.docker
+def test_a_port_of_another_address():
+    """Docker finds it, after the first container has started; this is stopped again."""
+    with socket.create_server(("127.0.0.2", 0)) as other:
+        port = other.getsockname()[1]
+        done = run_two(port - 1)
+    assert done.returncode == 1
+    assert f"Port {port} is in use" in done.stderr
+    assert "PORT=6001" in done.stderr
+    assert "Stopped hello_world" in done.stdout
+    assert not docker("ps", "--all", "--quiet", "--filter", "name=^(hello_world|passing_arguments)$")
+
+
+@pytest.mark.docker
+def test_a_container_of_somebody_else(image):
+    """It has the name of an example, and stays."""
+    docker("run", "--detach", "--name", "hello_world", image("hello_world"))
+    try:
+        done = run("make", "run-hello_world", f"PYTHON={sys.executable}", f"PORT={free_port()}")
+        assert done.returncode
+        assert 'name "/hello_world" is already in use' in done.stderr
+        assert "hello_world" not in make("stop")
+        assert docker("inspect", "--format", "{{.State.Running}}", "hello_world") == "true"
+    finally:
+        docker("rm", "--force", "hello_world")
+
+
+def test_a_clone_with_the_line_ends_of_windows(tmp_path):
+    """Where git is set to write CRLF, the scripts are still read by bash and make."""
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "core.autocrlf=true"]
+    made = shutil.ignore_patterns(".git", ".venv", ".run", ".*_cache", "__pycache__", "model.onnx", "model.pkl", "sbom")
+    shutil.copytree(ROOT, tmp_path / "original", ignore=made)
+    for command in ["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "all"]:
+        subprocess.run([*git, *command], cwd=tmp_path / "original", check=True, capture_output=True)
+    subprocess.run([*git, "clone", "--quiet", tmp_path / "original", tmp_path / "clone"], check=True)
+    subprocess.run(["bash", "-n", ".ci/run"], cwd=tmp_path / "clone", check=True)
+    listed = subprocess.run(["make", "help"], cwd=tmp_path / "clone", capture_output=True, text=True, check=True)
+    assert "run-%" in listed.stdout
+    assert b"\r\n" not in (tmp_path / "clone" / ".ci" / "run").read_bytes()
+    picture = "image_classification/samples/seven.png"
+    assert (tmp_path / "clone" / picture).read_bytes() == (ROOT / picture).read_bytes()
+
+
+@pytest.fixture
 def old_python(tmp_path) -> Iterator[Path]:
     file = tmp_path / "python3.8"
     file.write_text(OLD_PYTHON)
@@ -121,7 +214,7 @@ def test_an_old_python_says_so(old_python, target, environment):
 
 def pytest_without_an_engine(*arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "pytest", "-o", "norecursedirs=", "--collect-only", "--quiet", *arguments]
-    return run(*command, **NO_ENGINE, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+    return run(*command, folder=ROOT, **NO_ENGINE, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
 
 
 def test_tests_say_what_they_leave_out_without_an_engine():
