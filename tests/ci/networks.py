@@ -211,8 +211,20 @@ def grey_normalized() -> dict:
     return {
         "model": cnn((50, 70, 1), 4, "softmax", [layers.Normalization(mean=0.45, variance=0.06)]),
         "labels": names(4),
-        "real": "0..1",
+        "range": "0..1",
     }
+
+
+@network
+def normalized_as_imagenet() -> dict:
+    normalization = layers.Normalization(mean=[0.485, 0.456, 0.406], variance=[0.229**2, 0.224**2, 0.225**2])
+    return {"model": cnn((64, 64, 3), 4, "softmax", [normalization]), "labels": names(4), "real": "0..1"}
+
+
+@network
+def resizing_first() -> dict:
+    steps = [layers.Resizing(64, 64), layers.Rescaling(1 / 255)]
+    return {"model": cnn((90, 120, 3), 4, "softmax", steps), "labels": names(4), "real": "0..255"}
 
 
 @network
@@ -471,6 +483,15 @@ def refused() -> dict[str, Callable[[], None]]:
         image, layers.Dense(3)(layers.Flatten()(layers.Lambda(lambda x: tf.math.igamma(x, x + 1.0))(image)))
     )
     noisy = keras.Model(image, model(layers.Lambda(lambda x: x + tf.random.normal(tf.shape(x)))(image)))
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    half = cnn((32, 32, 3), 3, "softmax")
+    keras.mixed_precision.set_global_policy("float32")
+    half.save(FOLDER / "half.keras")
+    normalized = cnn((32, 32, 3), 3, "softmax", [layers.Normalization(mean=0.1, variance=0.2)])
+    function = tf.function(lambda x: {"scores": model(x)}, input_signature=[tf.TensorSpec((None, 32, 32, 3))])
+    model.function = function
+    signatures = {name: function.get_concrete_function() for name in ("classify", "features")}
+    tf.saved_model.save(model, str(FOLDER / "signatures"), signatures)
     unbuilt = keras.Sequential([layers.Flatten(), layers.Dense(3)])
     abc = ["a", "b", "c"]
 
@@ -482,6 +503,10 @@ def refused() -> dict[str, Callable[[], None]]:
         "two outputs": refuse(both, abc, range="0..1"),
         "an output that is not there": refuse(both, abc, range="0..1", output="age"),
         "no range": refuse(model, abc),
+        "normalized to an unknown range": refuse(normalized, abc),
+        "mixed_float16": refuse(half, abc, range="0..1"),
+        "mixed_float16 in a file": refuse(FOLDER / "half.keras", abc, range="0..1"),
+        "several signatures": refuse(FOLDER / "signatures", abc, range="0..1"),
         "a range that is none": refuse(model, abc, range="1..0"),
         "any size": refuse(cnn((None, None, 3), 3, "softmax"), abc, range="0..1"),
         "another size": refuse(model, abc, range="0..1", size=64),
