@@ -78,7 +78,7 @@ def memory(image: Image.Image, file: IO[bytes], smallest: int | None, width: int
         if content.count(b"\xff\xda") > 1:  # several scans (progressive): it keeps all coefficients
             samples = [high * wide for _, high, wide, _ in image.layer]  # of each colour, which may be stored smaller
             extra += 2 * pixels * sum(samples) // max(samples)
-        if smallest or extra + pixels * PIXEL.get(image.mode, 4) > MAX_MEMORY:
+        if smallest or extra + (1 + turned(image)) * pixels * PIXEL.get(image.mode, 4) > MAX_MEMORY:
             image.draft(None, (smallest or image.width // 2, smallest or image.height // 2))
     elif isinstance(image, TiffImagePlugin.TiffImageFile) and image.info.get("compression") not in (None, "raw"):
         tags = image.tag_v2

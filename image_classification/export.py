@@ -227,6 +227,8 @@ def task_of(values: NDArray, last: str, labels: list[str], told: str | None, los
             raise Refusal(f"it has 1 output and labels: {count}, so give 2, for 0 and for 1, or none for a number")
         if outputs > 1 and outputs != count:
             raise Refusal(f"it has {outputs} outputs and {count} labels, so give one label for each output")
+        if outputs == 1 and count == 0:
+            raise Refusal("it has 1 output and no labels: give 2 (--labels), or say `task` number (--task number)")
         trained = f", trained with {loss}," if loss else ""
         raise Refusal(f"its last step {last}{trained} does not say what it predicts, so say it by `task` (--task)")
     if (outputs, count) != wanted.get(task, (count, count)) or (outputs < 2 and task in ("softmax", "logits")):

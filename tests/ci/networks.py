@@ -474,6 +474,8 @@ def refused() -> dict[str, Callable[[], None]]:
     (FOLDER / "damaged.tflite").write_bytes(b"nothing")
     categorical = cnn((32, 32, 3), 3, "sigmoid")
     categorical.compile("adam", "categorical_crossentropy")
+    binary = cnn((32, 32, 3), 1, "sigmoid")
+    binary.compile("adam", "binary_crossentropy")
     hinge = cnn((32, 32, 3), 1, None)
     hinge.compile("adam", "hinge")
     broken = cnn((32, 32, 3), 3, "softmax")
@@ -514,6 +516,7 @@ def refused() -> dict[str, Callable[[], None]]:
         "too many labels": refuse(model, [*abc, "d"], range="0..1"),
         "no labels": refuse(model, [], range="0..1"),
         "one label": refuse(cnn((32, 32, 3), 1, "sigmoid"), ["dog"], range="0..1"),
+        "cats and dogs without labels": refuse(binary, [], range="0..1"),
         "the same label twice": refuse(model, ["a", "b", "a"], range="0..1"),
         "a blank label": refuse(model, ["a", "b", ""], range="0..1"),
         "a label of two lines": refuse(model, ["a", "b", "c\nd"], range="0..1"),

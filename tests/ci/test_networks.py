@@ -95,6 +95,7 @@ SENTENCES = {  # and what each must name
     "too many labels": "3 outputs and 4 labels",
     "no labels": "3 outputs and 0 labels",
     "one label": "1 output and labels: 1",
+    "cats and dogs without labels": "--labels",
     "the same label twice": "'a'",
     "a blank label": "blank",
     "a label of two lines": "printed",
