@@ -67,7 +67,7 @@ def decoder(image: Image.Image) -> int:
 def memory(image: Image.Image, file: IO[bytes], smallest: int | None, width: int) -> int:
     """Return how many bytes it takes to decode a picture and to resize it to a width; the file itself not counted.
 
-    A JPEG is then set to be decoded at 1/2, 1/4 or 1/8 of its size, if `smallest` pixels are enough, or at 1/2 if there
+    A JPEG is then set to be decoded at 1/2, 1/4 or 1/8 of its size, if `smallest` pixels are enough, or at 1/4 if there
     is not enough memory for all of it. Raises what a damaged file makes Pillow raise.
     """
     pixels = image.width * image.height
@@ -79,7 +79,7 @@ def memory(image: Image.Image, file: IO[bytes], smallest: int | None, width: int
             samples = [high * wide for _, high, wide, _ in image.layer]  # of each colour, which may be stored smaller
             extra += 2 * pixels * sum(samples) // max(samples)
         if smallest or extra + (1 + turned(image)) * pixels * PIXEL.get(image.mode, 4) > MAX_MEMORY:
-            image.draft(None, (smallest or image.width // 2, smallest or image.height // 2))
+            image.draft(None, (smallest or image.width // 4, smallest or image.height // 4))
     elif isinstance(image, TiffImagePlugin.TiffImageFile) and image.info.get("compression") not in (None, "raw"):
         tags = image.tag_v2
         columns = tags.get(TiffImagePlugin.TILEWIDTH, image.width)
