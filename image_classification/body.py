@@ -5,7 +5,6 @@ import fcntl
 import io
 import shutil
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from flask import abort, request
 from multipart import MultipartError, MultipartParser, ParserLimitReached
@@ -19,24 +18,25 @@ MAX_BYTES_AT_ONCE = 3 * MAX_BYTES  # of all bodies that a worker holds in memory
 CROWD = 4 * 2**20  # of other bodies, in a worker, while a very large picture needs the memory
 TOO_MANY = "Too many large bodies came at once. Try again."
 
-held: Counter[int] = Counter()  # bytes of bodies, by the thread that answers
-only = 0  # the thread that decodes a very large picture: its own body does not count as crowd
+free = MAX_BYTES_AT_ONCE  # bytes that may still come
+only = 0  # bytes of the body of a very large picture that is being decoded: they do not count as crowd
 crowd: IO[bytes] | None = None  # locked, together with other workers, as long as this one holds more than CROWD
 lock = threading.Lock()
+mine = threading.local()  # .size: bytes of the body of this thread's request
 
 
 def count(size: int) -> bool:
     """Count bytes of the current request that came, or that are gone if negative. Return whether there is room."""
-    global crowd
+    global free, crowd
     with lock:
-        held[threading.get_ident()] += size
-        crowded = held.total() - held[only] > CROWD
+        free -= size
+        crowded = MAX_BYTES_AT_ONCE - free - only > CROWD
         if crowd and not crowded:
             crowd.close()  # unlocks
             crowd = None
         elif crowded and not crowd:
             crowd = locked(fcntl.LOCK_SH)
-        return held.total() <= MAX_BYTES_AT_ONCE and bool(crowd) == crowded
+        return free >= 0 and bool(crowd) == crowded
 
 
 def locked(kind: int) -> IO[bytes] | None:
@@ -57,7 +57,7 @@ def alone() -> Iterator[None]:
     Answers 503 if there are too many bodies. No two threads of a worker may do this at once.
     """
     global only
-    only = threading.get_ident()
+    only = getattr(mine, "size", 0)
     count(0)
     file = locked(fcntl.LOCK_EX)
     try:
@@ -76,16 +76,19 @@ class Body:
     """
 
     def __enter__(self) -> "Body":
-        self.stream, self.size = request.stream, 0
+        self.stream = request.stream
+        self.size = mine.size = 0
         return self
 
     def __exit__(self, *_: object) -> None:
         count(-self.size)
+        mine.size = 0
 
     def read(self, size: int = -1) -> bytes:
         """Return up to `size` bytes, none at the end. Answers 413 or 503 if there are too many."""
         piece = self.stream.read(size)
         self.size += len(piece)
+        mine.size = self.size
         if not count(len(piece)):
             raise ServiceUnavailable(TOO_MANY, retry_after=1)
         if self.size == MAX_BYTES:  # Werkzeug silently cuts off a body of unknown length ("chunked") at the limit
