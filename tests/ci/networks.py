@@ -9,6 +9,7 @@ pictures that were prepared in a wrong way, which must differ.
 import json
 import keras
 import numpy as np
+import os
 import sys
 import tensorflow as tf
 import time
@@ -23,7 +24,6 @@ import export as exporting
 
 FOLDER = Path(sys.argv[1])
 random = np.random.default_rng(1)
-keras.utils.set_random_seed(1)
 PICTURES: list[str] = []
 COLOURS = [(220, 40, 30), (30, 180, 60), (40, 60, 210), (240, 220, 40), (250, 250, 250), (15, 10, 20)]
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -36,9 +36,10 @@ def make_pictures() -> None:
         height, width = 231 + 37 * number, 347 - 29 * number
         noise = random.normal(0, 45, (height, width, 3))
         wave = 60 * np.sin(np.arange(width) / (1.3 + number))[:, None]
-        Image.fromarray((np.array(colour) * 0.8 + 20 + noise + wave).clip(0, 255).astype(np.uint8)).save(
-            FOLDER / f"{number}.png"
-        )
+        pixels = (np.array(colour) * 0.8 + 20 + noise + wave).clip(0, 255).astype(np.uint8)
+        unfinished = FOLDER / f"{number}.{os.getpid()}"  # another process may be reading the same picture
+        Image.fromarray(pixels).save(unfinished, "PNG")
+        unfinished.rename(FOLDER / f"{number}.png")
         PICTURES.append(f"{number}.png")
 
 
@@ -269,7 +270,7 @@ def mobilenet_v2() -> dict:
 def efficientnet_b0() -> dict:
     base = keras.applications.EfficientNetB0(weights=None, include_top=False, input_shape=(224, 224, 3), pooling="avg")
     model = keras.Model(base.input, layers.Dense(1000, "softmax")(base.output))
-    return {"model": model, "labels": names(1000), "real": "0..255", "gain": 14}
+    return {"model": model, "labels": names(1000), "real": "0..255", "gain": 20}
 
 
 @network
@@ -328,7 +329,7 @@ def two_outputs() -> dict:
 
 @network
 def weights_of_8_bits() -> dict:
-    return {"model": cnn((64, 64, 3), 4, "softmax"), "labels": names(4), "range": "0..1", "quantize": True}
+    return {"model": cnn((64, 64, 3), 4, "softmax"), "labels": names(4), "range": "0..1", "quantize": True, "gain": 1.5}
 
 
 @network
@@ -420,7 +421,10 @@ OPTIONS = ("range", "bgr", "size", "resize", "output", "quantize", "task")
 
 
 def build(name: str) -> dict:
-    """Export a network, and return what it answers itself."""
+    """Export a network, and return what it answers itself. Its weights do not depend on the networks before."""
+    global random
+    random = np.random.default_rng(1)
+    keras.utils.set_random_seed(1)
     case = NETWORKS[name]()
     model, resize, bgr = case["model"], case.get("resize", "bilinear"), case.get("bgr", False)
     shape = tuple(model.inputs[0].shape[1:])
