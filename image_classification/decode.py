@@ -95,8 +95,9 @@ def memory(image: Image.Image, file: IO[bytes], smallest: int | None, width: int
 
 
 def turned(image: Image.Image) -> bool:
-    """Return whether a picture is to be turned, as far as it is known without decoding a PNG."""
-    return (image.format != "PNG" or "exif" in image.info) and image.getexif().get(ORIENTATION, 1) != 1
+    """Return whether a large picture is to be turned, as far as it is known without decoding a PNG."""
+    large = image.width * image.height * 4 > SMALL  # of others it does not matter here, and asking takes time
+    return large and (image.format != "PNG" or "exif" in image.info) and image.getexif().get(ORIENTATION, 1) != 1
 
 
 def webp(image: Image.Image, file: IO[bytes]) -> Image.Image:
@@ -154,11 +155,11 @@ def decoded(file: IO[bytes], smallest: int | None, width: int) -> Iterator[Image
             if rle or size > MAX_MEMORY or max(image.size) > MAX_SIDE:
                 raise Image.DecompressionBombError
             stack.enter_context(room(size))
-            was_known = turned(image)
+            was_known = turned(image)  # before it is decoded
             if image.format == "WEBP" and not getattr(image, "is_animated", False):
                 image = webp(image, file)
             image.load()
-            if LARGE // 2 < size <= LARGE and turned(image) > was_known:
+            if LARGE // 2 < size <= LARGE and not was_known and turned(image):
                 stack.enter_context(alone())  # for a second copy
             ImageOps.exif_transpose(image, in_place=True)  # upright
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
