@@ -12,7 +12,7 @@ from flask import Flask, abort, jsonify, render_template, request
 from granian.cli import cli
 from model import Network
 from openapi import docs
-from preprocess import NothingToSee, prepare, smallest
+from preprocess import NothingToSee, check, prepare, smallest
 from typing import IO, Any
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Response
@@ -20,6 +20,7 @@ from werkzeug.wrappers import Response
 try:
     network = Network()  # in model.tflite
     network.check()
+    check(network.metadata)
 except ValueError as error:
     sys.exit(str(error))
 

@@ -1,8 +1,11 @@
 """Read the body of a request, without running out of memory when many large ones come at once."""
 
+import contextlib
+import fcntl
 import io
 import shutil
 import threading
+from collections.abc import Iterator
 from flask import abort, request
 from multipart import MultipartError, MultipartParser, ParserLimitReached
 from typing import IO
@@ -13,8 +16,58 @@ MAX_BYTES = 32 * 2**20  # one body must be smaller, else it gets a 413
 MAX_FILES = 256  # in one form
 MAX_BYTES_AT_ONCE = 3 * MAX_BYTES  # of all bodies that a worker holds in memory; more get a 503
 
+CROWD = 4 * 2**20  # of other bodies, in a worker, while a very large picture needs the memory
+TOO_MANY = "Too many large bodies came at once. Try again."
+
 free = MAX_BYTES_AT_ONCE  # bytes that may still come
+only = 0  # bytes of the body of a very large picture that is being decoded: they do not count as crowd
+crowd: IO[bytes] | None = None  # locked, together with other workers, as long as this one holds more than CROWD
 lock = threading.Lock()
+mine = threading.local()  # .size: bytes of the body of this thread's request
+
+
+def count(size: int) -> bool:
+    """Count bytes of the current request that came, or that are gone if negative. Return whether there is room."""
+    global free, crowd
+    with lock:
+        free -= size
+        crowded = MAX_BYTES_AT_ONCE - free - only > CROWD
+        if crowd and not crowded:
+            crowd.close()  # unlocks
+            crowd = None
+        elif crowded and not crowd:
+            crowd = locked(fcntl.LOCK_SH)
+        return free >= 0 and bool(crowd) == crowded
+
+
+def locked(kind: int) -> IO[bytes] | None:
+    """Return a lock that all workers see, which closing ends, or None if another worker's is in the way."""
+    file = open(__file__, "rb")  # noqa: SIM115
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Keep the bodies in all workers small until the block ends, for a picture that needs most of the memory.
+
+    Answers 503 if there are too many bodies. No two threads of a worker may do this at once.
+    """
+    global only
+    only = getattr(mine, "size", 0)
+    count(0)
+    file = locked(fcntl.LOCK_EX)
+    try:
+        if not file:
+            raise ServiceUnavailable(TOO_MANY, retry_after=1)
+        with file:
+            yield
+    finally:
+        only = 0
 
 
 class Body:
@@ -27,23 +80,21 @@ class Body:
         if (request.content_encoding or "identity").lower() != "identity":
             only_plain = Response(status=415, headers={"Accept-Encoding": "identity"})  # as RFC 7694 says
             raise UnsupportedMediaType("The body is compressed. Send it without Content-Encoding.", only_plain)
-        self.stream, self.size = request.stream, 0
+        self.stream = request.stream
+        self.size = mine.size = 0
         return self
 
     def __exit__(self, *_: object) -> None:
-        global free
-        with lock:
-            free += self.size
+        count(-self.size)
+        mine.size = 0
 
     def read(self, size: int = -1) -> bytes:
         """Return up to `size` bytes, none at the end. Answers 413 or 503 if there are too many."""
-        global free
         piece = self.stream.read(size)
         self.size += len(piece)
-        with lock:
-            free -= len(piece)
-        if free < 0:
-            raise ServiceUnavailable("Too many large bodies came at once. Try again.", retry_after=1)
+        mine.size = self.size
+        if not count(len(piece)):
+            raise ServiceUnavailable(TOO_MANY, retry_after=1)
         if self.size == MAX_BYTES:  # Werkzeug silently cuts off a body of unknown length ("chunked") at the limit
             abort(413)
         return piece

@@ -21,6 +21,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from typing import Any, NamedTuple
 
 SCALING = {"Mul", "Sub", "AddV2", "Add", "RealDiv", "Cast", "Identity", "BiasAdd", "ReverseV2", "StridedSlice", "Neg"}
+SCALING |= {"ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic"}
 
 
 class Refusal(Exception):
@@ -125,6 +126,8 @@ def saved_model_source(path: Path, output: str | None) -> Source:
     signatures = getattr(loaded, "signatures", {})
     if not signatures:
         raise Refusal(f"{path} has no signature to serve: save it by Keras's network.export()")
+    if len(signatures) > 1 and "serving_default" not in signatures:
+        raise Refusal(f"{path} has the signatures {', '.join(signatures)}: save the one to serve as serving_default")
     signature = signatures["serving_default" if "serving_default" in signatures else min(signatures)]
     inputs = signature.structured_input_signature[1]
     if len(inputs) != 1:
@@ -213,12 +216,13 @@ def convert(function: Any, network: Any, spec: Any, quantize: bool) -> bytes:
             return converter.convert()
     except Exception as error:  # TensorFlow raises a dozen unrelated types
         steps = sorted(set(re.findall(r"tf\.(\w+)\(", str(error)))) or sorted(set(re.findall(r"Flex(\w+)", str(error))))
-        if getattr(getattr(network, "dtype_policy", None), "compute_dtype", "float32") != "float32":
-            advice = "build it again with the policy float32, and give it these weights by set_weights()"
-        else:
-            advice = "replace them by other layers"
+        if re.search(r"x(b?f16|f64)>", str(error)):
+            raise Refusal(
+                "its layers calculate in another type than float32 (mixed precision?): build it again with the "
+                "policy float32, give it these weights by set_weights(), and call export(network, labels)"
+            ) from error
         what = f"no {', '.join(steps)}" if steps else f"no way to run it ({first_line(error)})"
-        raise Refusal(f"LiteRT has {what}, so {advice}") from error
+        raise Refusal(f"LiteRT has {what}, so replace them by other layers") from error
 
 
 def first_steps(source: Source, shape: list[int]) -> tuple[float, float] | None:

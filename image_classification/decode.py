@@ -1,9 +1,11 @@
 """Open an uploaded picture safely: known formats only, limited in size and in memory, upright."""
 
 import contextlib
+import ctypes
 import fcntl
 import threading
 import warnings
+from body import alone
 from collections.abc import Iterator
 from flask import abort
 from pi_heif import register_heif_opener
@@ -15,8 +17,10 @@ from PIL import (  # noqa: F401
     TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,
+    _webp,
 )
 from typing import IO
+from werkzeug.exceptions import HTTPException
 
 # phones may write MPO, a kind of JPEG, or HEIC, a kind of HEIF
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "HEIF")
@@ -24,11 +28,12 @@ MAX_PIXELS = 50_000_000
 MAX_SIDE = 65_535  # pixels, as in a JPEG
 MAX_RLE_PIXELS = 5_000_000  # in a run-length encoded BMP, which Pillow decodes in Python, ten times as slowly
 BMP_RLE = (1, 2)  # the compressions BI_RLE8 and BI_RLE4
-MAX_MEMORY = 208_000_000  # bytes while a picture is decoded: compose.yaml gives two workers and their bodies 512 MB
-SMALL = 16_000_000  # bytes: pictures that take more are decoded one at a time, whatever the number of workers
+# Bytes while a picture is decoded: compose.yaml gives two workers (52 MB) and their bodies (201 MB) 512 MiB.
+MAX_MEMORY = 420_000_000  # with few bodies (50 MB)
+LARGE = 208_000_000  # pictures that take more wait until there are few bodies
+SMALL = 8_000_000  # pictures that take more are decoded one at a time, whatever the number of workers
 ORIENTATION = 0x0112  # in EXIF: how the phone was held
 PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}  # bytes in Pillow; 4 in other modes
-DECODER = {"WEBP": 12, "HEIF": 4}  # bytes for each pixel that the decoder takes besides, as measured
 
 Image.preinit()  # load the decoders now, not in the first request: these and the ones above, not all forty
 register_heif_opener(thumbnails=False, decode_threads=1)
@@ -42,13 +47,28 @@ TOO_LARGE = (
 )
 HOW_TO_SEND = 'Send the file itself, as it is on the disk: curl -F "file=@photo.jpg" or curl --data-binary @photo.jpg'
 one_small = threading.Lock()
+libwebp = ctypes.CDLL(_webp.__file__)  # the one that Pillow uses
+libwebp.WebPDecodeRGBAInto.argtypes = ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+libwebp.WebPDecodeRGBAInto.restype = ctypes.c_void_p
+
+
+def decoder(image: Image.Image) -> int:
+    """Return how many bytes for each pixel a decoder takes at its peak besides the picture, as measured."""
+    if image.format == "WEBP":
+        return 12 if getattr(image, "is_animated", False) else 4
+    if image.format != "HEIF":
+        return 0
+    chroma, bits = image.info.get("chroma", 420), image.info.get("bit_depth", 8)
+    if bits > 8:
+        return 4 if chroma == 420 and image.mode == "RGB" else 11
+    return 5 if chroma == 444 else 4
 
 
 def memory(image: Image.Image, file: IO[bytes], smallest: int | None, width: int) -> int:
     """Return how many bytes it takes to decode a picture and to resize it to a width; the file itself not counted.
 
-    A JPEG is then set to be decoded at 1/2, 1/4 or 1/8 of its size, if `smallest` pixels are enough. Raises what a
-    damaged file makes Pillow raise.
+    A JPEG is then set to be decoded at 1/2, 1/4 or 1/8 of its size, if `smallest` pixels are enough, or at 1/4 if there
+    is not enough memory for all of it. Raises what a damaged file makes Pillow raise.
     """
     pixels = image.width * image.height
     extra = 4 * min(width, image.width) * image.height
@@ -58,21 +78,39 @@ def memory(image: Image.Image, file: IO[bytes], smallest: int | None, width: int
         if content.count(b"\xff\xda") > 1:  # several scans (progressive): it keeps all coefficients
             samples = [high * wide for _, high, wide, _ in image.layer]  # of each colour, which may be stored smaller
             extra += 2 * pixels * sum(samples) // max(samples)
-        if smallest:
-            image.draft(None, (smallest, smallest))
-            pixels = image.width * image.height
+        if smallest or extra + (1 + turned(image)) * pixels * PIXEL.get(image.mode, 4) > MAX_MEMORY:
+            image.draft(None, (smallest or image.width // 4, smallest or image.height // 4))
     elif isinstance(image, TiffImagePlugin.TiffImageFile) and image.info.get("compression") not in (None, "raw"):
         tags = image.tag_v2
         columns = tags.get(TiffImagePlugin.TILEWIDTH, image.width)
         rows = tags.get(TiffImagePlugin.TILELENGTH) or min(tags.get(TiffImagePlugin.ROWSPERSTRIP, 2**32), image.height)
         bits = sum(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
         extra += columns * rows * max(4, bits // 8)
-    if image.format == "TIFF" and image.getexif().get(ORIENTATION, 1) != 1:  # Pillow makes an upright copy at once
-        extra += pixels * PIXEL.get(image.mode, 4)
     if image.format in ("WEBP", "HEIF", "TIFF"):  # are copied once more
         extra += file.seek(0, 2)
         file.seek(0)
-    return extra + pixels * (PIXEL.get(image.mode, 4) + DECODER.get(image.format or "", 0))
+    if image.format not in ("WEBP", "HEIF") and turned(image):
+        extra += image.width * image.height * PIXEL.get(image.mode, 4)  # a copy
+    return extra + image.width * image.height * (PIXEL.get(image.mode, 4) + decoder(image))
+
+
+def turned(image: Image.Image) -> bool:
+    """Return whether a large picture is to be turned, as far as it is known without decoding a PNG."""
+    large = image.width * image.height * 4 > SMALL  # of others it does not matter here, and asking takes time
+    return large and (image.format != "PNG" or "exif" in image.info) and image.getexif().get(ORIENTATION, 1) != 1
+
+
+def webp(image: Image.Image, file: IO[bytes]) -> Image.Image:
+    """Decode a WebP into the memory of a picture. In Pillow, four copies of it are there at once."""
+    file.seek(0)
+    data, pixels = file.read(), bytearray(4 * image.width * image.height)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(pixels))
+    if not libwebp.WebPDecodeRGBAInto(data, len(data), start, len(pixels), 4 * image.width):
+        raise ValueError("WebP cannot be decoded")
+    mode = "RGBA" if image.mode == "RGBA" else "RGBX"  # 4 bytes a pixel either way
+    decoded = Image.frombuffer(mode, image.size, pixels, "raw", mode, 0, 1)
+    decoded.info = image.info
+    return decoded
 
 
 def not_a_picture(file: IO[bytes]) -> str:
@@ -97,7 +135,8 @@ def room(size: int) -> Iterator[None]:
         return
     with open(__file__, "rb") as file:  # any file that all workers can lock
         fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
-        yield
+        with alone() if size > LARGE else contextlib.nullcontext():
+            yield
 
 
 @contextlib.contextmanager
@@ -110,19 +149,23 @@ def decoded(file: IO[bytes], smallest: int | None, width: int) -> Iterator[Image
     """
     with contextlib.ExitStack() as stack:
         try:
-            image = Image.open(file, formats=FORMATS)
+            image: Image.Image = Image.open(file, formats=FORMATS)
             size = memory(image, file, smallest, width)
             rle = image.info.get("compression") in BMP_RLE and image.width * image.height > MAX_RLE_PIXELS
             if rle or size > MAX_MEMORY or max(image.size) > MAX_SIDE:
                 raise Image.DecompressionBombError
             stack.enter_context(room(size))
+            was_known = turned(image)  # before it is decoded
+            if image.format == "WEBP" and not getattr(image, "is_animated", False):
+                image = webp(image, file)
             image.load()
-            copy = image.width * image.height * PIXEL.get(image.mode, 4)  # if it has to be turned
-            if size + copy > MAX_MEMORY and image.getexif().get(ORIENTATION, 1) != 1:
-                raise Image.DecompressionBombError
+            if LARGE // 2 < size <= LARGE and not was_known and turned(image):
+                stack.enter_context(alone())  # for a second copy
             ImageOps.exif_transpose(image, in_place=True)  # upright
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             abort(413, TOO_LARGE)
+        except HTTPException:  # from room()
+            raise
         except UnidentifiedImageError:
             abort(415, not_a_picture(file))
         except Exception as error:  # a damaged or hostile file makes a decoder raise whatever it likes

@@ -183,12 +183,18 @@ def parse_range(text: str) -> tuple[list[float], list[float]]:
 
 
 def rescaled(mean: float, scale: float) -> tuple[int, int] | None:
-    """Return the range of pixels that (input - mean) / scale was made for, None for any: 0..255 needs large numbers."""
-    if mean < -0.5:
-        return (-1, 1) if mean > -1.5 else None
-    if mean > 2 or scale > 2:
-        return (0, 255)
-    return (0, 1) if mean <= 1 and scale <= 1 and mean + abs(scale - 1) > 0.02 else None
+    """Return the range that (input - mean) / scale was made for: one whose ends become usual numbers; None if unclear.
+
+    A Normalization layer says it if it has ImageNet's mean or takes 0..255: others may stand for 0..1 or -1..1.
+    """
+    if mean > 2 or scale > 200:
+        return RANGE[0]
+    usual = [(-1, 1), (-0.5, 0.5), (0, 1), (0, 255), (-1.99, 2.44)]  # the last one: ImageNet's, after 0..1
+    for ends in RANGE[1:] if abs(mean) + abs(scale - 1) > 0.02 else []:
+        made = [(end - mean) / scale for end in ends]
+        if any(np.allclose(made, each, atol=0.02 * (each[1] - each[0])) for each in usual):
+            return ends
+    return None
 
 
 def last_step(content: bytes, output: int) -> str:
@@ -221,6 +227,8 @@ def task_of(values: NDArray, last: str, labels: list[str], told: str | None, los
             raise Refusal(f"it has 1 output and labels: {count}, so give 2, for 0 and for 1, or none for a number")
         if outputs > 1 and outputs != count:
             raise Refusal(f"it has {outputs} outputs and {count} labels, so give one label for each output")
+        if outputs == 1 and count == 0:
+            raise Refusal("it has 1 output and no labels: give 2 (--labels), or say `task` number (--task number)")
         trained = f", trained with {loss}," if loss else ""
         raise Refusal(f"its last step {last}{trained} does not say what it predicts, so say it by `task` (--task)")
     if (outputs, count) != wanted.get(task, (count, count)) or (outputs < 2 and task in ("softmax", "logits")):

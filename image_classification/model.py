@@ -96,6 +96,8 @@ class Network:
 
     def tensor(self, picture: NDArray) -> NDArray:
         """Return a picture in the range, order and type that the network takes, with a first axis of 1."""
+        if picture.shape != self.shape:
+            raise TypeError(f"the picture is an array {picture.shape}, and the network takes {self.shape}")
         values = (picture - self.mean) / self.scale
         if self.metadata["bgr"]:
             values = values[..., ::-1]

@@ -51,6 +51,25 @@ def prepare(image: Image.Image, metadata: dict[str, Any]) -> Floats:
     return photo(image, metadata["size"], metadata["channels"], metadata["resize"])
 
 
+def check(metadata: dict[str, Any]) -> None:
+    """Run `photo` on a small picture, black and white. Raises ValueError if it fails, or if the result does not fit."""
+    if metadata["preprocess"] == "digit":
+        return
+    image = Image.new("RGB", (96, 64), "white")
+    image.paste("black", (0, 0, 48, 64))
+    wanted = (*metadata["size"], metadata["channels"])
+    try:
+        pixels = prepare(image, metadata)
+        if pixels.shape != wanted:
+            raise ValueError(f"it returns an array {pixels.shape}, and the network takes {wanted}")
+        if pixels.max() <= 1:
+            raise ValueError("its pixels do not go from 0 to 255; the network's own range comes after it")
+    except NothingToSee:  # then it is the reader's own, and does not like this picture
+        return
+    except Exception as error:
+        raise ValueError(f"photo() in preprocess.py does not work: {type(error).__name__}: {error}") from error
+
+
 def smallest(metadata: dict[str, Any]) -> int | None:
     """Return how small the decoder may make a large JPEG, in pixels; None if only all of its pixels give the answer."""
     return 256 if metadata["preprocess"] == "digit" else None

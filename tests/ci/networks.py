@@ -9,6 +9,7 @@ pictures that were prepared in a wrong way, which must differ.
 import json
 import keras
 import numpy as np
+import os
 import sys
 import tensorflow as tf
 import time
@@ -23,7 +24,6 @@ import export as exporting
 
 FOLDER = Path(sys.argv[1])
 random = np.random.default_rng(1)
-keras.utils.set_random_seed(1)
 PICTURES: list[str] = []
 COLOURS = [(220, 40, 30), (30, 180, 60), (40, 60, 210), (240, 220, 40), (250, 250, 250), (15, 10, 20)]
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -36,9 +36,10 @@ def make_pictures() -> None:
         height, width = 231 + 37 * number, 347 - 29 * number
         noise = random.normal(0, 45, (height, width, 3))
         wave = 60 * np.sin(np.arange(width) / (1.3 + number))[:, None]
-        Image.fromarray((np.array(colour) * 0.8 + 20 + noise + wave).clip(0, 255).astype(np.uint8)).save(
-            FOLDER / f"{number}.png"
-        )
+        pixels = (np.array(colour) * 0.8 + 20 + noise + wave).clip(0, 255).astype(np.uint8)
+        unfinished = FOLDER / f"{number}.{os.getpid()}"  # another process may be reading the same picture
+        Image.fromarray(pixels).save(unfinished, "PNG")
+        unfinished.rename(FOLDER / f"{number}.png")
         PICTURES.append(f"{number}.png")
 
 
@@ -211,8 +212,20 @@ def grey_normalized() -> dict:
     return {
         "model": cnn((50, 70, 1), 4, "softmax", [layers.Normalization(mean=0.45, variance=0.06)]),
         "labels": names(4),
-        "real": "0..1",
+        "range": "0..1",
     }
+
+
+@network
+def normalized_as_imagenet() -> dict:
+    normalization = layers.Normalization(mean=[0.485, 0.456, 0.406], variance=[0.229**2, 0.224**2, 0.225**2])
+    return {"model": cnn((64, 64, 3), 4, "softmax", [normalization]), "labels": names(4), "real": "0..1"}
+
+
+@network
+def resizing_first() -> dict:
+    steps = [layers.Resizing(64, 64), layers.Rescaling(1 / 255)]
+    return {"model": cnn((90, 120, 3), 4, "softmax", steps), "labels": names(4), "real": "0..255"}
 
 
 @network
@@ -257,7 +270,7 @@ def mobilenet_v2() -> dict:
 def efficientnet_b0() -> dict:
     base = keras.applications.EfficientNetB0(weights=None, include_top=False, input_shape=(224, 224, 3), pooling="avg")
     model = keras.Model(base.input, layers.Dense(1000, "softmax")(base.output))
-    return {"model": model, "labels": names(1000), "real": "0..255", "gain": 14}
+    return {"model": model, "labels": names(1000), "real": "0..255", "gain": 20}
 
 
 @network
@@ -316,7 +329,7 @@ def two_outputs() -> dict:
 
 @network
 def weights_of_8_bits() -> dict:
-    return {"model": cnn((64, 64, 3), 4, "softmax"), "labels": names(4), "range": "0..1", "quantize": True}
+    return {"model": cnn((64, 64, 3), 4, "softmax"), "labels": names(4), "range": "0..1", "quantize": True, "gain": 1.5}
 
 
 @network
@@ -408,7 +421,10 @@ OPTIONS = ("range", "bgr", "size", "resize", "output", "quantize", "task")
 
 
 def build(name: str) -> dict:
-    """Export a network, and return what it answers itself."""
+    """Export a network, and return what it answers itself. Its weights do not depend on the networks before."""
+    global random
+    random = np.random.default_rng(1)
+    keras.utils.set_random_seed(1)
     case = NETWORKS[name]()
     model, resize, bgr = case["model"], case.get("resize", "bilinear"), case.get("bgr", False)
     shape = tuple(model.inputs[0].shape[1:])
@@ -462,6 +478,8 @@ def refused() -> dict[str, Callable[[], None]]:
     (FOLDER / "damaged.tflite").write_bytes(b"nothing")
     categorical = cnn((32, 32, 3), 3, "sigmoid")
     categorical.compile("adam", "categorical_crossentropy")
+    binary = cnn((32, 32, 3), 1, "sigmoid")
+    binary.compile("adam", "binary_crossentropy")
     hinge = cnn((32, 32, 3), 1, None)
     hinge.compile("adam", "hinge")
     broken = cnn((32, 32, 3), 3, "softmax")
@@ -471,6 +489,15 @@ def refused() -> dict[str, Callable[[], None]]:
         image, layers.Dense(3)(layers.Flatten()(layers.Lambda(lambda x: tf.math.igamma(x, x + 1.0))(image)))
     )
     noisy = keras.Model(image, model(layers.Lambda(lambda x: x + tf.random.normal(tf.shape(x)))(image)))
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    half = cnn((32, 32, 3), 3, "softmax")
+    keras.mixed_precision.set_global_policy("float32")
+    half.save(FOLDER / "half.keras")
+    normalized = cnn((32, 32, 3), 3, "softmax", [layers.Normalization(mean=0.1, variance=0.2)])
+    function = tf.function(lambda x: {"scores": model(x)}, input_signature=[tf.TensorSpec((None, 32, 32, 3))])
+    model.function = function
+    signatures = {name: function.get_concrete_function() for name in ("classify", "features")}
+    tf.saved_model.save(model, str(FOLDER / "signatures"), signatures)
     unbuilt = keras.Sequential([layers.Flatten(), layers.Dense(3)])
     abc = ["a", "b", "c"]
 
@@ -482,6 +509,10 @@ def refused() -> dict[str, Callable[[], None]]:
         "two outputs": refuse(both, abc, range="0..1"),
         "an output that is not there": refuse(both, abc, range="0..1", output="age"),
         "no range": refuse(model, abc),
+        "normalized to an unknown range": refuse(normalized, abc),
+        "mixed_float16": refuse(half, abc, range="0..1"),
+        "mixed_float16 in a file": refuse(FOLDER / "half.keras", abc, range="0..1"),
+        "several signatures": refuse(FOLDER / "signatures", abc, range="0..1"),
         "a range that is none": refuse(model, abc, range="1..0"),
         "any size": refuse(cnn((None, None, 3), 3, "softmax"), abc, range="0..1"),
         "another size": refuse(model, abc, range="0..1", size=64),
@@ -489,6 +520,7 @@ def refused() -> dict[str, Callable[[], None]]:
         "too many labels": refuse(model, [*abc, "d"], range="0..1"),
         "no labels": refuse(model, [], range="0..1"),
         "one label": refuse(cnn((32, 32, 3), 1, "sigmoid"), ["dog"], range="0..1"),
+        "cats and dogs without labels": refuse(binary, [], range="0..1"),
         "the same label twice": refuse(model, ["a", "b", "a"], range="0..1"),
         "a blank label": refuse(model, ["a", "b", ""], range="0..1"),
         "a label of two lines": refuse(model, ["a", "b", "c\nd"], range="0..1"),

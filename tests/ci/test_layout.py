@@ -37,14 +37,6 @@ def same(paths: list[Path], pattern: str) -> str:
     return texts.pop()
 
 
-def test_bodies_are_counted_alike():
-    """Each folder stands alone, so the accounting of memory is there twice."""
-    bodies = [ROOT / example / "body.py" for example in ("simple_ml", "image_classification")]
-    counting = same(bodies, r"^free = MAX_BYTES_AT_ONCE.*?^        return piece$")
-    assert "def __exit__" in counting
-    assert "def read" in counting
-
-
 def test_clients_post_alike():
     text = same([ROOT / example / "client.py" for example in CLIENTS], r"^def post\(.+?^def send\(.+?\n\n\n")
     assert "START_SECONDS" in text

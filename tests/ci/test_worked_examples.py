@@ -1,16 +1,19 @@
 """The worked examples in image_classification's README, run on a few small pictures, and served."""
 
+import io
 import json
 import numpy as np
 import os
 import pytest
 import re
 import requests
+import shutil
 import subprocess
-from examples import ROOT
-from helpers import copy_of, process
+from examples import ROOT, free_port
+from helpers import assert_problem, copy_of, process, python
 from pathlib import Path
 from PIL import Image
+from run import SETTINGS
 
 PYTHON = ROOT / ".venv" / "image_classification-train" / "bin" / "python"
 README = (ROOT / "image_classification" / "README.md").read_text()
@@ -80,3 +83,69 @@ def test_the_range_can_start_with_a_minus(folder):
         folder, "export.py", "pets.keras", "--labels", "labels.txt", "--range", "-1..1", "--path", "other.tflite"
     )
     assert "127.5" in printed
+
+
+def with_photo(folder: Path, tmp_path: Path, *lines: str) -> Path:
+    """Return a copy of the folder in which the reader has changed `photo` in preprocess.py."""
+    copy = shutil.copytree(folder, tmp_path / "changed")
+    own = "\n    ".join(["def photo(image, size, channels, resize):", *lines])
+    text = (copy / "preprocess.py").read_text().replace("def photo(", "def photo_of_keras(")
+    (copy / "preprocess.py").write_text(f"{text}\n\n{own}\n")
+    return copy
+
+
+def test_the_reader_s_own_preparation(folder, tmp_path):
+    """It is served as it is; what it refuses is a 422, and an error in it is no fault of the sender."""
+    copy = with_photo(
+        folder,
+        tmp_path,
+        "if image.width == 10:",
+        "    raise NothingToSee('This is too narrow.')",
+        "if image.width == 20:",
+        "    raise ValueError('oops')",
+        "return 255 - photo_of_keras(image, size, channels, resize)",
+    )
+    path = folder / "flowers" / "rose" / "0.png"
+
+    def ask(folder: Path, *widths: int) -> list[requests.Response]:
+        with process("image_classification", folder, GRANIAN_WORKERS="1") as (url, _):
+            answers = [requests.post(f"{url}/predict?input=1", data=path.read_bytes(), timeout=30)]
+            for width in widths:
+                buffer = io.BytesIO()
+                Image.new("RGB", (width, 50)).save(buffer, "PNG")
+                answers.append(requests.post(f"{url}/predict", data=buffer.getvalue(), timeout=30))
+            return answers
+
+    (usual,) = ask(folder)
+    own, narrow, wrong = ask(copy, 10, 20)
+    # .5 is rounded to even
+    assert np.abs(255 - np.array(own.json()["input"]) - usual.json()["input"]).max() <= 1
+    assert assert_problem(narrow, 422)["detail"] == "This is too narrow."
+    assert "oops" not in assert_problem(wrong, 500)["detail"]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("raise ValueError('oops')", "ValueError: oops"),
+        ("return photo_of_keras(image, size, channels, resize).transpose(2, 0, 1)", "(3, 180, 180)"),
+        ("return photo_of_keras(image, size, channels, resize) / 255", "0 to 255"),
+        ("return image.resize(size)", "photo()"),
+    ],
+    ids=["error", "shape", "range", "type"],
+)
+def test_it_does_not_start_with_a_preparation_that_does_not_fit(folder, tmp_path, line, reason):
+    copy = with_photo(folder, tmp_path, line)
+    environment = os.environ | SETTINGS | {"GRANIAN_PORT": str(free_port())}
+    answer = subprocess.run(
+        [python("image_classification"), "app.py"],
+        cwd=copy,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert answer.returncode == 1
+    last = answer.stderr.strip().splitlines()[-1]
+    assert last.startswith("photo() in preprocess.py does not work")
+    assert reason in last
