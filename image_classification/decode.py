@@ -47,21 +47,37 @@ TOO_LARGE = (
 )
 HOW_TO_SEND = 'Send the file itself, as it is on the disk: curl -F "file=@photo.jpg" or curl --data-binary @photo.jpg'
 one_small = threading.Lock()
-libwebp = ctypes.CDLL(_webp.__file__)  # the one that Pillow uses
-libwebp.WebPDecodeRGBAInto.argtypes = ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
-libwebp.WebPDecodeRGBAInto.restype = ctypes.c_void_p
+
+
+def webp_library() -> ctypes.CDLL | None:
+    """Return the libwebp that Pillow uses, or None if this Pillow is built in another way."""
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(_webp.__file__)
+        arguments = ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+        library.WebPDecodeRGBAInto.argtypes = arguments
+        library.WebPDecodeRGBAInto.restype = ctypes.c_void_p
+        return library
+    return None
+
+
+libwebp = webp_library()
 
 
 def decoder(image: Image.Image) -> int:
     """Return how many bytes for each pixel a decoder takes at its peak besides the picture, as measured."""
     if image.format == "WEBP":
-        return 12 if getattr(image, "is_animated", False) else 4
+        return 4 if is_single_webp(image) else 12
     if image.format != "HEIF":
         return 0
     chroma, bits = image.info.get("chroma", 420), image.info.get("bit_depth", 8)
     if bits > 8:
         return 4 if chroma == 420 and image.mode == "RGB" else 11
     return 5 if chroma == 444 else 4
+
+
+def is_single_webp(image: Image.Image) -> bool:
+    """Return whether webp() can decode a picture."""
+    return image.format == "WEBP" and libwebp is not None and not getattr(image, "is_animated", False)
 
 
 def memory(image: Image.Image, file: IO[bytes], smallest: int | None, width: int) -> int:
@@ -105,7 +121,7 @@ def webp(image: Image.Image, file: IO[bytes]) -> Image.Image:
     file.seek(0)
     data, pixels = file.read(), bytearray(4 * image.width * image.height)
     start = ctypes.addressof(ctypes.c_char.from_buffer(pixels))
-    if not libwebp.WebPDecodeRGBAInto(data, len(data), start, len(pixels), 4 * image.width):
+    if not libwebp or not libwebp.WebPDecodeRGBAInto(data, len(data), start, len(pixels), 4 * image.width):
         raise ValueError("WebP cannot be decoded")
     mode = "RGBA" if image.mode == "RGBA" else "RGBX"  # 4 bytes a pixel either way
     decoded = Image.frombuffer(mode, image.size, pixels, "raw", mode, 0, 1)
@@ -156,7 +172,7 @@ def decoded(file: IO[bytes], smallest: int | None, width: int) -> Iterator[Image
                 raise Image.DecompressionBombError
             stack.enter_context(room(size))
             was_known = turned(image)  # before it is decoded
-            if image.format == "WEBP" and not getattr(image, "is_animated", False):
+            if is_single_webp(image):
                 image = webp(image, file)
             image.load()
             if LARGE // 2 < size <= LARGE and not was_known and turned(image):
