@@ -174,7 +174,7 @@ def test_simple_ml(arguments, species, url):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["four", "5"], r"[^\n]*\. f1: [^\n]*number; f3: [^\n]*[Rr]equired\n"),
+        (["four", "5"], r"[^\n]*\. f1: [^\n]*number; f3: [^\n]*missing\n"),
         (["4", "5", "10", "11"], r"[^\n]*\. f4: [^\n]*\n"),
         (["4", "5", "nan"], r"[^\n]*\. f3: [^\n]*number\n"),
         (["f1=", "f2=true", "f3=10"], r"[^\n]*\. f1: [^\n]*number; f2: [^\n]*number\n"),

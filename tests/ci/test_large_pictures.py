@@ -83,13 +83,11 @@ PICTURES = {  # a file, and whether it is answered with 200; the others decode t
     "too long": (file("L", "PNG", (70_000, 60)), 413),
     "too large": (file("1", "PNG", (7100, 7100)), 413),
 }
-# those that take the most memory of each format
+# those that take the most memory of each format (GIF and BMP: a byte for each pixel)
 LARGEST = [
     "PNG RGBA",
     "progressive JPEG CMYK",
     "TIFF RGBA, one strip",
-    "GIF P",
-    "BMP L",
     "WebP colourful, lossless",
     "HEIC RGBA",
 ]
