@@ -248,8 +248,8 @@ def counted(door: Door, server: str) -> Counter:
 
 
 def post_bytes(door: Door, example: str, length: int) -> tuple[str, str]:
-    """Send so many bytes by curl, which reads the answer also before it has sent all of them: (answer, status)."""
-    options = ["--silent", "--noproxy", "*", "--cacert", door.authority, "--write-out", "\n%{http_code}"]
+    """Send so many bytes by curl, which with HTTP/1.1 asks first whether it may: (answer, status)."""
+    options = ["--http1.1", "--silent", "--noproxy", "*", "--cacert", door.authority, "--write-out", "\n%{http_code}"]
     command = [
         "curl",
         *options,
