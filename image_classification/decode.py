@@ -89,11 +89,10 @@ def memory(image: Image.Image, file: IO[bytes], smallest: int | None, width: int
     pixels = image.width * image.height
     extra = 4 * min(width, image.width) * image.height
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        content = file.read()
-        file.seek(0)
-        if content.count(b"\xff\xda") > 1:  # several scans (progressive): it keeps all coefficients
+        if has_several_scans(image, file):  # it keeps all coefficients
             samples = [high * wide for _, high, wide, _ in image.layer]  # of each colour, which may be stored smaller
             extra += 2 * pixels * sum(samples) // max(samples)
+        file.seek(0)
         if smallest or extra + (1 + turned(image)) * pixels * PIXEL.get(image.mode, 4) > MAX_MEMORY:
             image.draft(None, (smallest or image.width // 4, smallest or image.height // 4))
     elif isinstance(image, TiffImagePlugin.TiffImageFile) and image.info.get("compression") not in (None, "raw"):
@@ -108,6 +107,19 @@ def memory(image: Image.Image, file: IO[bytes], smallest: int | None, width: int
     if image.format not in ("WEBP", "HEIF") and turned(image):
         extra += image.width * image.height * PIXEL.get(image.mode, 4)  # a copy
     return extra + image.width * image.height * (PIXEL.get(image.mode, 4) + decoder(image))
+
+
+def has_several_scans(image: JpegImagePlugin.JpegImageFile, file: IO[bytes]) -> bool:
+    """Return whether a JPEG comes in several scans: it is progressive, or not all colours are in the first one.
+
+    So libjpeg decides it, too: initial_setup() in its jdinput.c.
+    """
+    file.seek(2)
+    while "progressive" not in image.info and (head := file.read(4))[:1] == b"\xff" and len(head) == 4:
+        if head[1] == 0xDA:  # the start of a scan
+            return file.read(1)[0] < len(image.layer)
+        file.seek(max(int.from_bytes(head[2:]) - 2, 0), 1)
+    return True  # or it has something between its segments, which Pillow skips
 
 
 def turned(image: Image.Image) -> bool:
