@@ -126,7 +126,7 @@ def test_a_stop_does_not_wait_for_a_stalled_upload():
 
 def test_a_stop_does_not_wait_for_idle_http2():
     """A preface and empty settings: what a client sends that then asks nothing. An HTTP/1.1 server sends it away."""
-    with process("hello_world") as (url, server), contextlib.ExitStack() as stack:
+    with process("hello_world", GRANIAN_WORKERS="1") as (url, server), contextlib.ExitStack() as stack:
         address = urlsplit(url)
         for _ in range(4):
             client = stack.enter_context(socket.create_connection((address.hostname, address.port), timeout=SECONDS))
