@@ -249,7 +249,18 @@ def counted(door: Door, server: str) -> Counter:
 
 def post_bytes(door: Door, example: str, length: int) -> tuple[str, str]:
     """Send so many bytes by curl, which with HTTP/1.1 asks first whether it may: (answer, status)."""
-    options = ["--http1.1", "--silent", "--noproxy", "*", "--cacert", door.authority, "--write-out", "\n%{http_code}"]
+    options = [
+        "--http1.1",
+        "--expect100-timeout",
+        "60",
+        "--silent",
+        "--noproxy",
+        "*",
+        "--cacert",
+        door.authority,
+        "--write-out",
+        "\n%{http_code}",
+    ]
     command = [
         "curl",
         *options,
