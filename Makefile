@@ -80,7 +80,7 @@ clean: stop  ## remove what the other targets made
 	rm -rf .venv .run sbom .pytest_cache .ruff_cache .mypy_cache simple_ml/model.onnx simple_ml/model.pkl
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-# Whatever train.py may read; as the Dockerfile, it leaves out what is only for serving.
+# All files that train.py may read. As in the Dockerfile, the files that are only for serving are left out.
 SERVING := app.py body.py model.py openapi.py schema.py client.py templates README.md Dockerfile Dockerfile.copy \
 	requirements.in requirements-train.in requirements.txt model.onnx model.pkl __pycache__
 simple_ml/model.onnx simple_ml/model.pkl: $(filter-out $(SERVING:%=simple_ml/%),$(wildcard simple_ml/*)) | .venv/simple_ml-train

@@ -16,28 +16,28 @@ MAX_BYTES = 32 * 2**20  # one body must be smaller, else it gets a 413
 MAX_FILES = 256  # in one form
 MAX_BYTES_AT_ONCE = 3 * MAX_BYTES  # of all bodies that a worker holds in memory; more get a 503
 
-CROWD = 4 * 2**20  # of other bodies, in a worker, while a very large picture needs the memory
+FEW_BYTES = 4 * 2**20  # of other bodies that a worker may hold while a very large picture is decoded
 TOO_MANY = "Too many large bodies came at once. Try again."
 
 free = MAX_BYTES_AT_ONCE  # bytes that may still come
-only = 0  # bytes of the body of a very large picture that is being decoded: they do not count as crowd
-crowd: IO[bytes] | None = None  # locked, together with other workers, as long as this one holds more than CROWD
+own = 0  # bytes of the body of the very large picture that is being decoded: they are not other bodies
+many: IO[bytes] | None = None  # a shared lock, as long as this worker holds more than FEW_BYTES
 lock = threading.Lock()
-mine = threading.local()  # .size: bytes of the body of this thread's request
+this_request = threading.local()  # .size: bytes of its body
 
 
 def count(size: int) -> bool:
     """Count bytes of the current request that came, or that are gone if negative. Return whether there is room."""
-    global free, crowd
+    global free, many
     with lock:
         free -= size
-        crowded = MAX_BYTES_AT_ONCE - free - only > CROWD
-        if crowd and not crowded:
-            crowd.close()  # unlocks
-            crowd = None
-        elif crowded and not crowd:
-            crowd = locked(fcntl.LOCK_SH)
-        return free >= 0 and bool(crowd) == crowded
+        are_many = MAX_BYTES_AT_ONCE - free - own > FEW_BYTES
+        if many and not are_many:
+            many.close()  # unlocks
+            many = None
+        elif are_many and not many:
+            many = locked(fcntl.LOCK_SH)
+        return free >= 0 and bool(many) == are_many
 
 
 def locked(kind: int) -> IO[bytes] | None:
@@ -52,13 +52,13 @@ def locked(kind: int) -> IO[bytes] | None:
 
 
 @contextlib.contextmanager
-def alone() -> Iterator[None]:
+def few_bodies() -> Iterator[None]:
     """Keep the bodies in all workers small until the block ends, for a picture that needs most of the memory.
 
     Answers 503 if there are too many bodies. No two threads of a worker may do this at once.
     """
-    global only
-    only = getattr(mine, "size", 0)
+    global own
+    own = getattr(this_request, "size", 0)
     count(0)
     file = locked(fcntl.LOCK_EX)
     try:
@@ -67,7 +67,7 @@ def alone() -> Iterator[None]:
         with file:
             yield
     finally:
-        only = 0
+        own = 0
 
 
 class Body:
@@ -81,18 +81,18 @@ class Body:
             only_plain = Response(status=415, headers={"Accept-Encoding": "identity"})  # as RFC 7694 says
             raise UnsupportedMediaType("The body is compressed. Send it without Content-Encoding.", only_plain)
         self.stream = request.stream
-        self.size = mine.size = 0
+        self.size = this_request.size = 0
         return self
 
     def __exit__(self, *_: object) -> None:
         count(-self.size)
-        mine.size = 0
+        this_request.size = 0
 
     def read(self, size: int = -1) -> bytes:
         """Return up to `size` bytes, none at the end. Answers 413 or 503 if there are too many."""
         piece = self.stream.read(size)
         self.size += len(piece)
-        mine.size = self.size
+        this_request.size = self.size
         if not count(len(piece)):
             raise ServiceUnavailable(TOO_MANY, retry_after=1)
         if self.size == MAX_BYTES:  # Werkzeug silently cuts off a body of unknown length ("chunked") at the limit

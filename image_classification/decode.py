@@ -5,7 +5,7 @@ import ctypes
 import fcntl
 import threading
 import warnings
-from body import alone
+from body import few_bodies
 from collections.abc import Iterator
 from flask import abort
 from pi_heif import register_heif_opener
@@ -163,7 +163,7 @@ def room(size: int) -> Iterator[None]:
         return
     with open(__file__, "rb") as file:  # any file that all workers can lock
         fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
-        with alone() if size > LARGE else contextlib.nullcontext():
+        with few_bodies() if size > LARGE else contextlib.nullcontext():
             yield
 
 
@@ -188,7 +188,7 @@ def decoded(file: IO[bytes], smallest: int | None, width: int) -> Iterator[Image
                 image = webp(image, file)
             image.load()
             if LARGE // 2 < size <= LARGE and not was_known and turned(image):
-                stack.enter_context(alone())  # for a second copy
+                stack.enter_context(few_bodies())  # for a second copy
             ImageOps.exif_transpose(image, in_place=True)  # upright
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             abort(413, TOO_LARGE)

@@ -178,19 +178,20 @@ def what_it_predicts(model: Any, X: Any, table: pd.DataFrame, columns: Any, name
     if bad is not None or (predicts is None and not classes):
         value = found.ravel().tolist()[0] if bad is None else bad
         raise Refusal(f"it predicts {type(value).__name__}, which JSON does not have, so fit it with y.astype(str)")
-    finds_outliers = is_outlier_finder(model)
-    if predicts == "integer" and not classes and not finds_outliers and not hasattr(model, "labels_"):
+    is_detector = detects_outliers(model)
+    if predicts == "integer" and not classes and not is_detector and not hasattr(model, "labels_"):
         predicts = "number"  # of a regressor whose y was whole
     return {
         "classes": classes,
         "predicts": predicts,
         "targets": None if count == 1 else names or count,
         "probabilities": bool(classes) and has_probabilities(model, table, columns, len(classes)),
-        "score": count == 1 and finds_outliers and hasattr(model, "score_samples"),
+        "score": count == 1 and is_detector and hasattr(model, "score_samples"),
     }
 
 
-def is_outlier_finder(model: Any) -> bool:
+def detects_outliers(model: Any) -> bool:
+    """Return whether a model is an outlier detector."""
     with contextlib.suppress(Exception):  # a class that is not derived from scikit-learn's cannot be asked
         return is_outlier_detector(model)
     return False

@@ -194,7 +194,7 @@ def convert(model: Any, features: list[dict], metadata: dict, number: type) -> b
     except Exception as error:
         text = " ".join(str(error).split()).split(". ")[0][:120].rstrip(".")
         if unknown := re.search(r"calculator for type '<class '[\w.]*?(\w+)'>|'(\w+)' object has no .*tags", text):
-            raise Refusal(f"ONNX has no {unknown[1] or kind(model)}") from error
+            raise Refusal(f"ONNX has no {unknown[1] or unknown[2]}") from error
         raise Refusal(f"skl2onnx cannot convert its step {culprit(error, served) or kind(model)} ({text})") from error
     return finish(onnx, model, metadata, lower)
 

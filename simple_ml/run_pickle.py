@@ -45,7 +45,7 @@ def load(path: Path) -> tuple[dict[str, Any], Callable]:
     classes, has_score = metadata["classes"], metadata["score"]
     probabilities = model.predict_proba if metadata["probabilities"] else None
     last = model.steps[-1][1] if hasattr(model, "steps") else model
-    # CatBoost takes it here alone
+    # CatBoost takes the number of threads in predict() only
     threads = {"thread_count": 1} if type(last).__module__.startswith("catboost") else {}
 
     def answers(rows: list[dict]) -> tuple[list, list[list[float]] | None, list[float] | None]:

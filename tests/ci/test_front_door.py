@@ -19,10 +19,11 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from examples import IMAGES, ROOT, docker, free_port, request_of
+from examples import IMAGES, ROOT, docker, free_port
 from helpers import eventually
 from pathlib import Path
 from playwright.sync_api import expect
+from test_contract import GOOD, LIMITS, PREDICTING
 from typing import Any, NamedTuple
 
 pytestmark = [pytest.mark.docker, pytest.mark.compose]
@@ -35,8 +36,6 @@ ENV XDG_CONFIG_HOME=/config XDG_DATA_HOME=/data
 CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]
 """
 KEY = 'a *key* with {env.HOME} and "quotes"'
-PREDICTING = {"passing_arguments": 4096, "simple_ml": 8_000_000, "image_classification": 32 * 2**20}  # bytes of a body
-GOOD = {example: request_of(example)[2] or b"" for example in PREDICTING}
 CLIENTS = 8
 SECONDS = 60
 
@@ -249,27 +248,9 @@ def counted(door: Door, server: str) -> Counter:
 
 def post_bytes(door: Door, example: str, length: int) -> tuple[str, str]:
     """Send so many bytes by curl, which with HTTP/1.1 asks first whether it may: (answer, status)."""
-    options = [
-        "--http1.1",
-        "--expect100-timeout",
-        "60",
-        "--silent",
-        "--noproxy",
-        "*",
-        "--cacert",
-        door.authority,
-        "--write-out",
-        "\n%{http_code}",
-    ]
-    command = [
-        "curl",
-        *options,
-        "--header",
-        f"X-API-Key: {KEY}",
-        "--data-binary",
-        "@-",
-        f"{door.url}/{example}/predict",
-    ]
+    options = ["--silent", "--http1.1", "--expect100-timeout", "60", "--noproxy", "*", "--cacert", door.authority]
+    options += ["--write-out", "\n%{http_code}", "--header", f"X-API-Key: {KEY}", "--data-binary", "@-"]
+    command = ["curl", *options, f"{door.url}/{example}/predict"]
     done = subprocess.run(command, input=b"1" * length, capture_output=True, check=True)
     answer, _, status = done.stdout.decode().rpartition("\n")
     return answer, status
@@ -284,7 +265,7 @@ def test_metrics(door, example):
         assert door.ask("POST", f"/{example}/predict", data=GOOD[example]).ok
     for _ in range(2):
         door.ask("POST", f"/{example}/predict", None, data=GOOD[example])
-    post_bytes(door, example, PREDICTING[example])
+    post_bytes(door, example, LIMITS[example])
     door.ask("GET", f"/{example}/nowhere")
     sent = Counter({("POST", 200): 3, ("POST", 401): 2, ("POST", 413): 1, ("GET", 404): 1})
     after = {server: counted(door, server) - before[server] for server in servers}
@@ -318,7 +299,7 @@ def test_only_the_front_door_is_published(door):
 @pytest.mark.parametrize("example", PREDICTING)
 def test_a_large_body_does_not_reach_the_service(door, example):
     """The answer is Caddy's: a service's says how many bytes it takes."""
-    for length in PREDICTING[example], PREDICTING[example] + 10**6:
+    for length in LIMITS[example], LIMITS[example] + 10**6:
         answer, status = post_bytes(door, example, length)
         assert status == "413"
         assert "The body is too large for this service." in json.loads(answer)["detail"]
@@ -327,14 +308,14 @@ def test_a_large_body_does_not_reach_the_service(door, example):
 @pytest.mark.parametrize("example", PREDICTING)
 def test_a_large_body_of_unknown_length(door, example):
     """A connection that is cut may lose the answer."""
-    pieces = (b"1" * 65536 for _ in range(2 + PREDICTING[example] // 65536))
+    pieces = (b"1" * 65536 for _ in range(2 + LIMITS[example] // 65536))
     with contextlib.suppress(requests.ConnectionError):
         assert door.ask("POST", f"/{example}/predict", data=pieces).status_code == 413
 
 
 @pytest.mark.parametrize("example", PREDICTING)
 def test_the_largest_body_that_a_service_takes(door, example):
-    body = GOOD[example].ljust(PREDICTING[example] - 1)
+    body = GOOD[example].ljust(LIMITS[example] - 1)
     assert door.ask("POST", f"/{example}/predict", data=body).status_code == 200
 
 
