@@ -14,7 +14,7 @@ from model import Network
 from openapi import docs
 from preprocess import NothingToSee, check, prepare, smallest
 from typing import IO, Any
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, UnprocessableEntity
 from werkzeug.wrappers import Response
 
 try:
@@ -52,22 +52,25 @@ def predict() -> Response:
 
 def classify(file: IO[bytes]) -> dict[str, Any]:
     """Return what the network answers; with `?input=1` also the picture that it saw."""
+    seen = {}
     try:
         with decoded(file, smallest(network.metadata), network.shape[1]) as image:
             picture = prepare(image, network.metadata)
+        if request.args.get("input") == "1":
+            seen["input"] = picture.round().astype(int).squeeze(axis=2 if network.shape[2] == 1 else ()).tolist()
         answer = network.predict(picture)
+        if answer["prediction"] == network.nothing:
+            raise NothingToSee(f"The picture shows none of the labels: {network.nothing}.")
     except (NothingToSee, FloatingPointError) as error:
-        abort(422, str(error))
-    if request.args.get("input") == "1":
-        answer["input"] = picture.round().astype(int).squeeze(axis=2 if network.shape[2] == 1 else ()).tolist()
-    return answer
+        abort(problem(UnprocessableEntity(str(error)), **seen))
+    return answer | seen
 
 
 @app.errorhandler(HTTPException)
-def problem(error: HTTPException) -> Response:
+def problem(error: HTTPException, **more: Any) -> Response:
     """Answer every error as JSON, in the standard format for errors (RFC 9457)."""
     answer = error.get_response()  # with the right status, and headers such as Allow
-    answer.data = json.dumps({"title": error.name, "status": error.code, "detail": error.description}) + "\n"
+    answer.data = json.dumps({"title": error.name, "status": error.code, "detail": error.description, **more}) + "\n"
     answer.content_type = "application/problem+json"
     return answer
 

@@ -46,6 +46,7 @@ class Network:
                 self.metadata: dict[str, Any] = json.loads(archive.read("metadata.json"))
                 self.labels = archive.read("labels.txt").decode().split("\n")[:-1]
             self.title, self.task = self.metadata["title"], self.metadata["task"]
+            self.nothing = self.metadata.get("nothing")  # the label of pictures that show none of the others
             (height, width), channels = self.metadata["size"], self.metadata["channels"]
             self.shape = height, width, channels
 
@@ -66,8 +67,9 @@ class Network:
             raise ValueError(f"{path} is missing or damaged, or export.py did not write it: {error}") from error
         self.lock = threading.Lock()  # the interpreter is not thread-safe
         # labels that are all whole numbers are answered as numbers; "007" is a name
-        whole = all(label.isdecimal() and str(int(label)) == label for label in self.labels)
-        self.values: list[Any] = [int(label) for label in self.labels] if whole else self.labels
+        names = [label for label in self.labels if label != self.nothing]
+        whole = all(label.isdecimal() and str(int(label)) == label for label in names)
+        self.values: list[Any] = [int(label) if whole and label != self.nothing else label for label in self.labels]
 
     def check(self) -> None:
         """Run the network on a grey picture. Raises ValueError if it fails, or if its outputs do not fit the labels."""
@@ -114,7 +116,11 @@ class Network:
         return TASKS[self.task](self.outputs(picture))
 
     def predict(self, picture: NDArray) -> dict[str, Any]:
-        """Return the answer to a picture: its label, labels or number, and the probability of each label."""
+        """Return the answer to a picture: its label, labels or number, and the probability of each label.
+
+        The label `nothing` has no probability in the answer, and the prediction is this label only if it is the most
+        probable one.
+        """
         probabilities = self.probabilities(picture)
         if self.task == "number":
             return {"prediction": float(f"{probabilities[0]:.6g}")}
@@ -123,4 +129,5 @@ class Network:
         else:
             prediction = self.values[probabilities.argmax()]
         shares = [round(p, 4) for p in probabilities.clip(0, 1).tolist()]
-        return {"prediction": prediction, "probabilities": dict(zip(self.labels, shares, strict=True))}
+        named = {label: share for label, share in zip(self.labels, shares, strict=True) if label != self.nothing}
+        return {"prediction": prediction, "probabilities": named}

@@ -34,23 +34,26 @@ def prediction(network: Network) -> dict[str, Any]:
         seen = {"type": "array", "items": seen, "minItems": size, "maxItems": size}
     seen["description"] = "The picture that the network saw, only with `?input=1`: grey, or red, green and blue"
     share = {"type": "number", "minimum": 0, "maximum": 1}
-    labels: list[str] = network.labels
+    labels = [label for label in network.labels if label != network.nothing]
+    values = [value for value in network.values if value != network.nothing]
     probabilities = {"type": "object", "properties": dict.fromkeys(labels, share), "required": labels}
-    properties: dict[str, Any] = {"prediction": {"enum": network.values}}
+    properties: dict[str, Any] = {"prediction": {"enum": values}}
     if network.task == "number":
         properties = {"prediction": {"type": "number"}}
     elif network.task.startswith("several"):
-        several = {"type": "array", "items": {"enum": network.values}, "uniqueItems": True}
+        several = {"type": "array", "items": {"enum": values}, "uniqueItems": True}
         properties["prediction"] = several | {"description": "The labels with a probability of 0.5 or more"}
     if labels:
         properties["probabilities"] = probabilities | {"additionalProperties": False}
-    picture = np.full(network.shape, 127, np.float32)
+    example = network.predict(np.full(network.shape, 127, np.float32))
+    if example["prediction"] == network.nothing:
+        example["prediction"] = values[0]
     return {
         "type": "object",
         "properties": properties | {"input": seen},
         "required": list(properties),
         "additionalProperties": False,
-        "examples": [network.predict(picture)],
+        "examples": [example],
     }
 
 
@@ -93,7 +96,7 @@ def document(network: Network) -> dict[str, Any]:
             "400": error("The form has no picture in its field `file`"),
             "413": error(f"{MAX_BYTES} bytes or more, or over {MAX_FILES} parts. {TOO_LARGE}"),
             "415": error("This is not a picture, or the body is compressed"),
-            "422": error("The picture is damaged, or shows nothing to classify"),
+            "422": error("The picture is damaged, or shows nothing to classify. With `?input=1`, `input` is what the network saw"),
             "503": error("Too many large bodies came at once: try again"),
         },
     }

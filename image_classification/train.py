@@ -1,9 +1,9 @@
 """Train the network that reads the digits, and write it to model.tflite. To serve your own network, edit this file.
 
-A small Keras CNN learns the training images of MNIST. They are prepared as the service prepares an
-upload, and distorted anew in every epoch. The first 5,000 of the 60,000 are held out to calibrate
-the probabilities: MNIST is sorted by writer, so the network has not learned from these people.
-The 10,000 test images are used once, at the end.
+A small Keras CNN learns the training images of MNIST, digits in type, and pictures without a digit, which draw.py
+draws. They are prepared as the service prepares an upload, and distorted anew in every epoch. The first 5,000 of the
+60,000 are held out to calibrate the probabilities: MNIST is sorted by writer, so the network has not learned from these
+people. The 10,000 test images are used once, at the end.
 """
 
 import argparse
@@ -12,6 +12,8 @@ import keras
 import math
 import numpy as np
 import tensorflow as tf
+from collections.abc import Iterable
+from draw import no_digits, typed_digits
 from export import export
 from keras import layers
 from model import Network
@@ -19,21 +21,32 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 from preprocess import NothingToSee, digit
 
-LABELS = list("0123456789")  # what the service answers, in the order of the outputs
+NOTHING = "this does not look like a digit"  # the label of pictures without one
+LABELS = [*"0123456789", NOTHING]  # what the service answers, in the order of the outputs
 SIZE = 28  # pixels
 BATCH = 128
 VALIDATION = 5000  # images
 EUROPEAN = {1: 0.5, 7: 0.25}  # share of the label that is shown a second time, redrawn
+TYPED, WITHOUT = 0.15, 0.4  # drawn pictures for each image of MNIST: digits in type, and what is no digit
 
 
-def prepared(images: np.ndarray) -> np.ndarray:
-    """Prepare images, (n, 28, 28) uint8, as the service does: (n, 28, 28, 1) float32, 0..1. An image
-    that the service would refuse becomes black."""
-    result = np.zeros((*images.shape, 1), np.float32)
-    for i, image in enumerate(images):
+def prepared(images: Iterable[Image.Image]) -> np.ndarray:
+    """Prepare images as the service does: (n, 28, 28, 1) float32, 0..1. One that the service would refuse becomes
+    black."""
+    result = []
+    for image in images:
+        result.append(np.zeros((SIZE, SIZE, 1), np.float32))
         with contextlib.suppress(NothingToSee):
-            result[i] = digit(Image.fromarray(image))
-    return result
+            result[-1] = digit(image)
+    return np.stack(result)
+
+
+def drawn(count: int, images: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return some `count` prepared pictures without a digit, and their labels. The narrow ones may look like a 1, so
+    they are left out. `images`, (n, 28, 28) uint8, and `labels` are MNIST's, since draw.py makes some from them."""
+    pictures = prepared(no_digits(count, images, labels, seed))
+    pictures = pictures[(pictures > 0.2).any((1, 3)).sum(1) >= 10]
+    return pictures, np.full(len(pictures), LABELS.index(NOTHING))
 
 
 def european(image: np.ndarray, label: int, rng: np.random.Generator) -> np.ndarray:
@@ -61,7 +74,7 @@ def european(image: np.ndarray, label: int, rng: np.random.Generator) -> np.ndar
         angle = rng.uniform(lean + 0.35, max(lean + 0.35, 1.2))  # never level: that is a 7
         line(top + width / 2, head, angle, height * rng.uniform(0.2, 0.5), width)
         if abs(lean) < 0.25 and rng.random() < 0.4:
-            angle, length = math.pi / 2 + rng.uniform(-0.15, 0.15), height * rng.uniform(0.15, 0.35)
+            angle, length = math.pi / 2 + rng.uniform(-0.15, 0.15), height * rng.uniform(0.15, 0.55)
             line(bottom, foot, angle, length, width)
             line(bottom, foot, angle + math.pi, length, width)
     else:
@@ -133,7 +146,7 @@ def restroke(images: tf.Tensor, strength: float) -> tf.Tensor:
 
 
 def build() -> keras.Model:
-    """Return the untrained network: (n, 28, 28, 1) float32, 0..1, to (n, 10) probabilities."""
+    """Return the untrained network: (n, 28, 28, 1) float32, 0..1, to (n, 11) probabilities."""
     image = x = keras.Input((SIZE, SIZE, 1))
     stages = [(16, 1), (32, 2), (64, 1), (96, 2), (96, 1), (128, 2), (128, 1)]  # filters, stride
     for filters, stride in stages:
@@ -185,7 +198,7 @@ def calibrate(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> flo
 
 
 def served(path: Path, images: np.ndarray) -> np.ndarray:
-    """Return the probabilities, (n, 10) float32, that the service would give; 0 for a black image, which it refuses."""
+    """Return the probabilities, (n, 11) float32, that the service would give; 0 for a black image, which it refuses."""
     network = Network(path)
     probabilities = np.stack([network.probabilities(image * 255) for image in images])
     return probabilities * (images.max((1, 2, 3)) > 0)[:, None]
@@ -206,7 +219,7 @@ def report(title: str, probabilities: np.ndarray, labels: np.ndarray) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", metavar="FILE.npz", help="MNIST (Keras would download it)")
-    parser.add_argument("--epochs", type=int, default=32, metavar="N")
+    parser.add_argument("--epochs", type=int, default=16, metavar="N")
     parser.add_argument("--limit", type=int, metavar="N", help="use the first N images only")
     parser.add_argument("--output", type=Path, default=Path("model.tflite"), metavar="FILE")
     args = parser.parse_args()
@@ -221,23 +234,30 @@ def main() -> None:
 
     rng = np.random.default_rng(1)
     held_out = min(VALIDATION, len(x_train) // 5)
-    validation, training = np.arange(held_out), np.arange(held_out, len(x_train))
-    again = [i for i in training if rng.random() < EUROPEAN.get(int(y_train[i]), 0)]
-    extra = [european(x_train[i], int(y_train[i]), rng) for i in again]
+    (x_held, x_train), (y_held, y_train) = (np.split(array, [held_out]) for array in (x_train, y_train))
+    again = [i for i, label in enumerate(y_train) if rng.random() < EUROPEAN.get(int(label), 0)]
+    redrawn = [european(x_train[i], int(y_train[i]), rng) for i in again]
 
-    print("Preparing the images as the service would …")
-    x_train = prepared(np.concatenate([x_train, np.array(extra, np.uint8).reshape(-1, SIZE, SIZE)]))
-    training = np.concatenate([training, np.arange(len(y_train), len(x_train))])
-    y_train = np.concatenate([y_train, y_train[again]])
+    print("Drawing pictures, and preparing all as the service would …")
+    typed, y_typed = zip(*typed_digits(int(TYPED * len(x_train)), seed=1), strict=True)
+    no_digit, y_no_digit = drawn(int(WITHOUT * len(x_train)), x_train, y_train, seed=1)
+    held_no_digit, y_held_no_digit = drawn(len(x_held), x_held, y_held, seed=2)
+    x_train = np.concatenate([prepared(map(Image.fromarray, [*x_train, *redrawn])), prepared(typed), no_digit])
+    y_train = np.concatenate([y_train, y_train[again], y_typed, y_no_digit])
+    x_held = np.concatenate([prepared(map(Image.fromarray, x_held)), held_no_digit])
+    y_held = np.concatenate([y_held, y_held_no_digit])
     model = build()
     model.summary()
-    fit(model, x_train[training], y_train[training], args.epochs)
-    temperature = calibrate(model, x_train[validation], y_train[validation])
+    fit(model, x_train, y_train, args.epochs)
+    temperature = calibrate(model, x_held, y_held)
     print(f"{temperature=:.2f}")
-    export(model, LABELS, args.output, title="Handwritten digits", preprocess="digit", range="0..1")
+    options: dict = {"title": "Handwritten digits", "preprocess": "digit", "range": "0..1", "quantize": True}
+    export(model, LABELS, args.output, nothing=NOTHING, **options)
 
-    report("Validation", served(args.output, x_train[validation]), y_train[validation])
-    probabilities = served(args.output, prepared(x_test))
+    probabilities = served(args.output, x_held)
+    report("Held-out digits", probabilities[:held_out], y_held[:held_out])
+    report("Held-out pictures without a digit", probabilities[held_out:], y_held[held_out:])
+    probabilities = served(args.output, prepared(map(Image.fromarray, x_test)))
     report("Test", probabilities, y_test)
     print("Test images by label (row) and answer (column):")
     print(tf.math.confusion_matrix(y_test, probabilities.argmax(1)).numpy())
