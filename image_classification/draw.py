@@ -146,7 +146,7 @@ def sign(rng: np.random.Generator) -> Image.Image:
         [star],
         [np.stack([turn * np.cos(turn), turn * np.sin(turn)], 1)],
         [wave],
-        [wave, wave + (0, 0.3)],
+        [wave, wave + np.array([0, 0.3])],
         grid,
         grid[1:3] + grid[5:7],
         [line((0, 0.6), (0.35, 1), (1, 0))],
@@ -240,7 +240,7 @@ def word(letters: list[Strokes], rng: np.random.Generator) -> Image.Image:
     strokes: Strokes = []
     for place in range(rng.integers(2, 6)):
         letter = by_hand(letters[rng.integers(len(letters))], rng, 0.5)
-        strokes += [stroke + (place * 0.75, 0) for stroke in letter]
+        strokes += [stroke + np.array([place * 0.75, 0]) for stroke in letter]
     right = max(stroke[:, 0].max() for stroke in strokes)
     height = rng.uniform(0.4, 0.7)
     strokes += [line((0, height), (right, height))] if rng.random() < 0.6 else []  # so that they are one part

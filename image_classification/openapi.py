@@ -96,7 +96,9 @@ def document(network: Network) -> dict[str, Any]:
             "400": error("The form has no picture in its field `file`"),
             "413": error(f"{MAX_BYTES} bytes or more, or over {MAX_FILES} parts. {TOO_LARGE}"),
             "415": error("This is not a picture, or the body is compressed"),
-            "422": error("The picture is damaged, or shows nothing to classify. With `?input=1`, `input` is what the network saw"),
+            "422": error(
+                "The picture is damaged, or shows nothing to classify. With `?input=1`, `input` is what the network saw"
+            ),
             "503": error("Too many large bodies came at once: try again"),
         },
     }

@@ -9,7 +9,7 @@ import struct
 import zlib
 from examples import ROOT
 from helpers import assert_problem
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 SAMPLES = ROOT / "image_classification" / "samples"
 
@@ -49,7 +49,31 @@ def test_answer(url):
     answer = send(url, to_file(drawing())).json()
     assert answer["prediction"] == 7
     assert list(answer["probabilities"]) == list("0123456789")
-    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=0.001)
+    assert 0.9 < sum(answer["probabilities"].values()) <= 1.001  # the rest is the share of "no digit"
+
+
+def letter(text: str) -> Image.Image:
+    image = Image.new("L", (200, 200), 255)
+    ImageDraw.Draw(image).text((100, 100), text, 0, ImageFont.load_default(140), "mm")
+    return image
+
+
+def house() -> Image.Image:
+    image = Image.new("L", (200, 200), 255)
+    ImageDraw.Draw(image).line([(50, 170), (50, 90), (100, 40), (150, 90), (150, 170), (50, 170)], 0, 10, "curve")
+    ImageDraw.Draw(image).line([(50, 90), (150, 90)], 0, 10)
+    return image
+
+
+@pytest.mark.parametrize(
+    "picture", [*map(letter, "ACEFHKMNRTUVWX#@%kw"), house()], ids=[*"ACEFHKMNRTUVWX#@%kw", "house"]
+)
+def test_what_is_no_digit(url, picture):
+    answer = send(url, to_file(picture), params={"input": "1"})
+    assert_problem(answer, 422)
+    assert "this does not look like a digit" in answer.json()["detail"]
+    assert np.max(answer.json()["input"]) > 200
+    assert "input" not in send(url, to_file(picture)).json()
 
 
 def test_several_pictures(url):

@@ -17,6 +17,7 @@ BUILDER = Path(__file__).with_name("networks.py")
 EIGHT_BITS = {"weights_of_8_bits", "tflite_of_8_bits"}
 NETWORKS = [line.split()[1].split("(")[0] for line in BUILDER.read_text().split("@network\n")[1:]]
 SEVERAL = {"several_labels", "several_labels_as_scores"}
+NOTHING = "with_a_label_for_nothing"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def probabilities(name: str, values: np.ndarray) -> np.ndarray:
     return np.concatenate([1 - values, values], 1) if values.shape[1] == 1 and name != "age" else values
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != NOTHING])
 def test_it_is_served_with_its_own_answers(folder, tmp_path, name):
     case = json.loads((folder / name / "answers.json").read_text())
     assert "refused" not in case, case["refused"]
@@ -79,6 +80,28 @@ def test_it_is_served_with_its_own_answers(folder, tmp_path, name):
             assert str(answer["prediction"]) == labels[values.argmax()]
 
 
+def test_a_picture_that_shows_none_of_the_labels_is_refused(folder, tmp_path):
+    case = json.loads((folder / NOTHING / "answers.json").read_text())
+    copy = copy_of("image_classification", tmp_path / "image_classification")
+    shutil.copy(folder / NOTHING / "model.tflite", copy)
+    refused = []
+    with process("image_classification", copy, GRANIAN_WORKERS="1") as (url, _):
+        for path, shares in zip(sorted(folder.glob("*.png")), case["answers"], strict=True):
+            answer = requests.post(f"{url}/predict?input=1", files={"file": path.read_bytes()}, timeout=60)
+            refused.append(np.argmax(shares) == 2)
+            assert np.shape(answer.json()["input"]) == (64, 64, 3)
+            if refused[-1]:
+                assert answer.status_code == 422
+                assert answer.json()["detail"] == "The picture shows none of the labels: neither of the coins."
+            else:
+                assert answer.json()["prediction"] == [10, 20][np.argmax(shares)]
+                assert answer.json()["probabilities"] == pytest.approx({"10": shares[0], "20": shares[1]}, abs=0.01)
+        schema = requests.get(f"{url}/openapi.json", timeout=10).json()["components"]["schemas"]["Prediction"]
+    assert schema["properties"]["prediction"] == {"enum": [10, 20]}
+    assert schema["examples"][0]["prediction"] in (10, 20)
+    assert len(set(refused)) == 2, "a test of both needs pictures of both"
+
+
 SENTENCES = {  # and what each must name
     "two inputs": "2 inputs",
     "two outputs": "--output",
@@ -101,6 +124,8 @@ SENTENCES = {  # and what each must name
     "a label of two lines": "printed",
     "labels as a text": "list",
     "labels as a dict": "list",
+    "nothing that is no label": "'d'",
+    "nothing of several": "several",
     "a softmax of one": "always 1",
     "a relu at the end": "--task",
     "sigmoid and categorical": "--task",
