@@ -219,7 +219,7 @@ def report(title: str, probabilities: np.ndarray, labels: np.ndarray) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", metavar="FILE.npz", help="MNIST (Keras would download it)")
-    parser.add_argument("--epochs", type=int, default=16, metavar="N")
+    parser.add_argument("--epochs", type=int, default=12, metavar="N")
     parser.add_argument("--limit", type=int, metavar="N", help="use the first N images only")
     parser.add_argument("--output", type=Path, default=Path("model.tflite"), metavar="FILE")
     args = parser.parse_args()
