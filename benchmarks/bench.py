@@ -21,7 +21,20 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from report import report
-from servers import BARE, CONNECTIONS, OURS, PHOTOS, ROUTE, SERVERS, WORKLOADS, Request, Server, check, request_of
+from servers import (
+    BARE,
+    CONNECTIONS,
+    NETWORKS,
+    OURS,
+    PHOTOS,
+    ROUTE,
+    SERVERS,
+    WORKLOADS,
+    Request,
+    Server,
+    check,
+    request_of,
+)
 from statistics import median
 from typing import IO, Any, NamedTuple
 
@@ -331,7 +344,8 @@ def measure_server(
                 say(f"{repeat + 1}/{args.repeats} {workload:18} {server.title:22} {rate:10,.1f} requests/s")
                 if server.title.startswith("FastAPI"):
                     rates.setdefault(workload, max(1, min(MAX_RATE, int(rate / 2))))
-                if repeat == args.repeats - 1 and workload in rates and server.title not in (ROUTE, BARE):
+                last = repeat == args.repeats - 1 and workload not in NETWORKS
+                if last and workload in rates and server.title not in (ROUTE, BARE):
                     add(workload, constant_rate(address, request, rates[workload], 2 * args.seconds * patience))
             if first:
                 add(group, {"memory": memory(pid)})

@@ -15,7 +15,7 @@ APPLICATIONS: dict[str, tuple[str, dict[str, Any]]] = {  # its name in Keras, an
     "mobilenet_v2": ("MobileNetV2", {"range": "-1..1"}),
     "resnet50": ("ResNet50", {"range": "mean 123.68,116.779,103.939 scale 1", "bgr": True}),
 }
-GAIN = 20  # by which the last layer's weights are multiplied
+GAIN = 10  # by which the last layer's weights are multiplied
 
 
 def table(folder: Path, group: str) -> None:
