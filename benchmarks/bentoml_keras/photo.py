@@ -22,5 +22,5 @@ class Photo:
     def predict(self, file: Path) -> Prediction:
         image = keras.utils.load_img(file, target_size=(224, 224))
         x = self.preprocess_input(keras.utils.img_to_array(image)[None])
-        scores = self.model(x, training=False).numpy()[0]
+        scores = self.model.predict(x, verbose=0)[0]
         return Prediction(prediction=scores.argmax(), probabilities={str(i): p for i, p in enumerate(scores.tolist())})

@@ -1,4 +1,4 @@
-"""A network of keras.applications in FastAPI: load_img, preprocess_input and `model(x)`, as Keras documents them."""
+"""A network of keras.applications in FastAPI: load_img, preprocess_input and predict, as its documentation shows."""
 
 import io
 import keras
@@ -21,5 +21,5 @@ class Prediction(BaseModel):
 def predict(file: UploadFile) -> Prediction:
     image = keras.utils.load_img(io.BytesIO(file.file.read()), target_size=(224, 224))
     x = preprocess_input(keras.utils.img_to_array(image)[None])
-    scores = model(x, training=False).numpy()[0]
+    scores = model.predict(x, verbose=0)[0]
     return Prediction(prediction=scores.argmax(), probabilities={str(i): p for i, p in enumerate(scores.tolist())})

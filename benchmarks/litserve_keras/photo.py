@@ -20,7 +20,7 @@ class Photo(litserve.LitAPI):
         return self.preprocess_input(keras.utils.img_to_array(image)[None])
 
     def predict(self, x: Any) -> Any:
-        return self.model(x, training=False).numpy()[0]
+        return self.model.predict(x, verbose=0)[0]
 
     def encode_response(self, output: Any) -> dict[str, Any]:
         return {"prediction": int(output.argmax()), "probabilities": {str(i): p for i, p in enumerate(output.tolist())}}
