@@ -21,7 +21,20 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from report import report
-from servers import BARE, CONNECTIONS, OURS, PHOTO, ROUTE, SERVERS, WORKLOADS, Request, Server, check, request_of
+from servers import (
+    BARE,
+    CONNECTIONS,
+    NETWORKS,
+    OURS,
+    PHOTOS,
+    ROUTE,
+    SERVERS,
+    WORKLOADS,
+    Request,
+    Server,
+    check,
+    request_of,
+)
 from statistics import median
 from typing import IO, Any, NamedTuple
 
@@ -31,7 +44,7 @@ from examples import ROOT, SAFE, ask, docker, free_port, wait_for_answer
 HERE = Path(__file__).resolve().parent
 WORK = ROOT / ".run" / "bench"  # models, copies of the examples, output of the servers
 EXAMPLES = {"hello": "hello_world", "iris": "simple_ml", "forest": "simple_ml", "frame": "simple_ml"}
-EXAMPLES |= {"picture": "image_classification"}
+EXAMPLES |= dict.fromkeys(["picture", "mobilenet_v2", "resnet50"], "image_classification")
 START_SECONDS = 120
 WARM_SECONDS = 1
 USERS = 50  # at the constant rate, at most
@@ -112,19 +125,19 @@ def with_forest(folder: Path) -> None:
 def prepare(groups: list[str]) -> None:
     """Make models, images and environments, and note our answers, which the peers must give, too."""
     WORK.mkdir(parents=True, exist_ok=True)
-    for example in sorted({EXAMPLES[group] for group in groups} - {"hello_world"}):
-        say(f"training the models for {example}")
-        run(ROOT / ".venv" / f"{example}-train" / "bin" / "python", HERE / "models.py", WORK, example)
     for group in groups:
         folder = ROOT / EXAMPLES[group]
+        if group != "hello":
+            say(f"making the model for {group}")
+            run(ROOT / ".venv" / f"{EXAMPLES[group]}-train" / "bin" / "python", HERE / "models.py", WORK, group)
         if group == "forest":
             with_forest(folder := copy_example("simple_ml", group))
         if group == "frame":
             folder = copy_example("simple_ml", group)
             shutil.copy(HERE / "frame.py", folder / "train.py")
-        if group == "picture":
+        if EXAMPLES[group] == "image_classification":
             folder = copy_example("image_classification", group)
-            shutil.copy(WORK / "picture.tflite", folder / "model.tflite")
+            shutil.copy(WORK / f"{group}.tflite", folder / "model.tflite")
             (WORK / "modules").mkdir(exist_ok=True)  # for the peers, which prepare pictures as we do
             shutil.copy(folder / "preprocess.py", WORK / "modules")
         ours = next(server for server in SERVERS[group] if server.title == OURS)
@@ -202,7 +215,8 @@ def process(server: Server, workers: int, log: IO[bytes], model: Path) -> Iterat
 @contextmanager
 def started(group: str, server: Server, workers: int = 2) -> Iterator[tuple[Address, float, int]]:
     """Start a server and wait for its first answer: (address, seconds until then, process id)."""
-    model = WORK / f"{group}.{'keras' if group == 'picture' else 'mlflow' if server.peer == 'mlflow' else 'joblib'}"
+    kind = "keras" if EXAMPLES[group] == "image_classification" else "mlflow" if server.peer == "mlflow" else "joblib"
+    model = WORK / f"{group}.{kind}"
     path = WORK / f"{group}-{server.title.replace(' ', '-')}.log"
     request = request_of(server, WORKLOADS[group][0])
     with open(path, "wb") as log:
@@ -317,12 +331,12 @@ def measure_server(
         add(group, {"first answer": seconds})
         for workload in WORKLOADS[group]:
             first, main = workload == WORKLOADS[group][0], CONNECTIONS[workload]
-            patience = 3 if workload == PHOTO else 1
+            patience = 3 if workload in PHOTOS else 1
             with noted(f"{server.title}, {workload}"):
                 request = request_of(server, workload)
                 check(server, workload, ask(port, request, timeout=60, host=host), EXPECTED[workload])
                 warm_up(address, request)
-                for connections in sorted({main, *(args.connections if first else [])}):
+                for connections in sorted({main, *(args.connections if first and workload not in PHOTOS else [])}):
                     result = wrk(address, request, connections, args.seconds * patience)
                     add(workload, result, connections)
                     if connections == main:
@@ -330,7 +344,8 @@ def measure_server(
                 say(f"{repeat + 1}/{args.repeats} {workload:18} {server.title:22} {rate:10,.1f} requests/s")
                 if server.title.startswith("FastAPI"):
                     rates.setdefault(workload, max(1, min(MAX_RATE, int(rate / 2))))
-                if repeat == args.repeats - 1 and workload in rates and server.title not in (ROUTE, BARE):
+                last = repeat == args.repeats - 1 and workload not in NETWORKS
+                if last and workload in rates and server.title not in (ROUTE, BARE):
                     add(workload, constant_rate(address, request, rates[workload], 2 * args.seconds * patience))
             if first:
                 add(group, {"memory": memory(pid)})

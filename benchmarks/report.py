@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from servers import BARE, CONNECTIONS, FRAME, OURS, ROUTE
+from servers import BARE, CONNECTIONS, FRAME, NETWORKS, OURS, ROUTE
 from servers import WORKLOADS as GROUPS
 from statistics import median
 
@@ -23,6 +23,7 @@ SUMMARY = re.compile("(?s)(<!-- by make bench -->\n).*(<!-- end -->\n)")  # in d
 MISSING = "-"
 LIMITS = [ROUTE, BARE]
 WORKLOADS = list(CONNECTIONS)
+WITH_LIMITS = [workload for workload in WORKLOADS if workload not in (FRAME, *NETWORKS)]
 BATCHES = {"iris batch": "rows", "frame batch": "rows of a frame", "picture batch": "pictures of 28x28"}
 Rows = list[dict[str, str]]
 
@@ -75,6 +76,7 @@ def goals(rows: Rows) -> str:
         return " · ".join(ratio(*pair) for pair in pairs)
 
     iris = "FastAPI", "BentoML", "LitServe", "MLflow", "KServe"
+    keras = "FastAPI + Keras", "BentoML + Keras", "LitServe + Keras"
     lines = [
         ("`GET /`: FastAPI · Flask's own server", "1.0 · 12", rates("GET /", "FastAPI", "Flask's own server")),
         (f"iris pipeline: {' · '.join(iris)}", "3 · 20 · 10 · 35 · -", rates("iris pipeline", *iris)),
@@ -85,8 +87,9 @@ def goals(rows: Rows) -> str:
             "100 · 10",
             rates("28x28 PNG", "the tutorials' way", "FastAPI + Keras"),
         ),
-        *((f"{workload}: the smallest Flask route", "0.85", rates(workload, LIMITS[0])) for workload in WORKLOADS),
-        *((f"{workload}: the bare WSGI app", MISSING, rates(workload, LIMITS[1])) for workload in WORKLOADS),
+        *((f"{network}: {' · '.join(keras)}", "1 · 1 · 1", rates(network, *keras)) for network in NETWORKS),
+        *((f"{workload}: the smallest Flask route", "0.85", rates(workload, LIMITS[0])) for workload in WITH_LIMITS),
+        *((f"{workload}: the bare WSGI app", MISSING, rates(workload, LIMITS[1])) for workload in WITH_LIMITS),
     ]
     text = "Our requests/s, divided by those of:\n\n" + table(["", "goal, at least", "result"], lines)
     lines = [
@@ -111,16 +114,20 @@ def goals(rows: Rows) -> str:
 
 def summary(rows: Rows) -> str:
     """Return the most important results: requests/s of each server, and what serving pictures costs."""
-    titles = {
-        workload: {name.removesuffix(" + Keras"): name for name in servers(rows, workload)} for workload in WORKLOADS
-    }
+    main = [workload for workload in WORKLOADS if workload not in NETWORKS]
+    titles = {workload: {name.removesuffix(" + Keras"): name for name in servers(rows, workload)} for workload in main}
     names = dict.fromkeys(name for each in titles.values() for name in each if name not in LIMITS)
     units, lines = {"first answer": " s", "memory": " MB", "size": " MB"}, []
     for name in sorted(names, key=lambda name: name != OURS):
-        rates = [number(rate(rows, workload, titles[workload].get(name, ""))) for workload in WORKLOADS]
+        rates = [number(rate(rows, workload, titles[workload].get(name, ""))) for workload in main]
         pictures = titles["28x28 PNG"].get(name, "")
         lines.append([name, *rates, *(number(value(rows, "picture", pictures, m), unit) for m, unit in units.items())])
-    return table(["requests/s", *WORKLOADS, *(f"pictures: {measure}" for measure in units)], lines)
+    text = table(["requests/s", *main, *(f"pictures: {measure}" for measure in units)], lines)
+    lines = []
+    for name in servers(rows, NETWORKS[0]):
+        rates = [number(rate(rows, network, name)) for network in NETWORKS]
+        lines.append([name, *rates, number(value(rows, "resnet50", name, "memory"), " MB")])
+    return text + table(["photos/s", *NETWORKS, "ResNet50: memory"], lines)
 
 
 def spread(rows: Rows) -> str:
@@ -170,7 +177,7 @@ def load(rows: Rows) -> str:
 def costs(rows: Rows) -> str:
     text = (
         "First answer: the time from the command that starts the server, for ours with the start of the container.\n"
-        "Memory: the resident memory of all processes after the load (pictures: after the smallest picture, and after\n"
+        "Memory: the resident memory of all processes after the load (picture: after the smallest picture, and after\n"
         "all three). Size: of the packages, and for ours of the image with Python, without `ubuntu:24.04`.\n\n"
     )
     for group, workloads in GROUPS.items():

@@ -91,14 +91,15 @@ def photo(image: Image.Image, size: tuple[int, int], channels: int, resize: str)
         rows, columns = taps(image.height, height, resize), taps(image.width, width, resize)
         return interpolate(levels(image, mode, matrix), rows, columns).reshape(height, width, channels)
     method = Image.Resampling[resize.removeprefix("pil-").upper()]
-    narrow = Image.new(mode, (min(width, image.width), image.height))
-    for top, strip in levels(image, mode):
-        if strip.height == image.height:
-            narrow = strip
-        else:  # first the width, strip by strip
-            narrow.paste(strip.resize((narrow.width, strip.height), method), (0, top))
-    small = narrow.resize((narrow.width, height), method) if narrow.width < width else narrow
-    return np.asarray(small.resize((width, height), method), np.float32).reshape(height, width, channels)
+    if image.mode != mode:
+        narrow = Image.new(mode, (min(width, image.width), image.height))
+        for top, strip in levels(image, mode):
+            if strip.height == image.height:
+                narrow = strip
+            else:  # first the width, strip by strip
+                narrow.paste(strip.resize((narrow.width, strip.height), method), (0, top))
+        image = narrow
+    return np.asarray(image.resize((width, height), method), np.float32).reshape(height, width, channels)
 
 
 def strips(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.Image]]:

@@ -16,6 +16,9 @@ GET /,ours,p99,16,0,12
 GET /,ours,rate,,0,200
 GET /,ours,answered/s,,0,150
 hello,ours,first answer,,0,0.25
+MobileNetV2,ours,requests/s,4,0,12
+MobileNetV2,FastAPI + Keras,requests/s,4,0,8
+resnet50,ours,memory,,0,600
 iris batch,ours,ms,1,0,2
 iris batch,ours,ms,1000,0,5
 """
@@ -29,6 +32,8 @@ def test_report(tmp_path):
     text = (tmp_path / "results.md").read_text()
     assert "\n| ours | 2,200 | - | - | - | - | - | - | - | - | - |\n| FastAPI | 1,100 |" in text
     assert "| `GET /`: FastAPI · Flask's own server | 1.0 · 12 | 2.00 · - |" in text  # over the median of FastAPI's
+    assert "\n| ours | 12.0 | - | 600 MB |\n| FastAPI + Keras | 8.00 | - | - |" in text
+    assert "| MobileNetV2: FastAPI + Keras · BentoML + Keras · LitServe + Keras | 1 · 1 · 1 | 1.50 · - · - |" in text
     assert "182% at the most (GET /, FastAPI)" in text
     ours, fastapi = "| ours | 2,200 | 1.50 / 12.0 | only 150/s |", "| FastAPI | 1,100 | - / - | - |"
     assert f"{ours}\n{fastapi}" in text  # the fastest first
@@ -54,5 +59,5 @@ def test_a_part_can_be_asked_for():
     command = [PYTHON, ROOT / "benchmarks" / "bench.py", "--groups", "nothing"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    for group in "hello", "iris", "forest", "frame", "picture":
+    for group in "hello", "iris", "forest", "frame", "picture", "mobilenet_v2", "resnet50":
         assert group in done.stderr

@@ -258,3 +258,17 @@ def prepare_or_refuse(image: Image.Image) -> None:
         return
     assert picture.shape == (28, 28, 1)
     assert 0 <= picture.min() <= picture.max() == 1
+
+
+@pytest.mark.parametrize("method", preprocess.FILTERS)
+@pytest.mark.parametrize("size", [(10, 10), (3, 500), (100, 11000), (1300, 2100)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_photo_is_resized_as_pillow_does(mode, size, method):
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+    image, channels = Image.fromarray(noise).convert(mode), 1 if mode == "L" else 3
+    for height, width in [(224, 224), (28, 300), (300, 28)]:
+        small = image.convert("L" if mode == "L" else "RGB").resize((width, height), Image.Resampling[method.upper()])
+        wanted = np.asarray(small, np.float32).reshape(height, width, channels)
+        moved = np.abs(preprocess.photo(image, (height, width), channels, f"pil-{method}") - wanted).max()
+        in_strips = mode == "RGBA" and image.width * image.height > preprocess.STRIP  # rounded in another order
+        assert moved <= (1 if in_strips else 0)
