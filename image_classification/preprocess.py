@@ -15,7 +15,7 @@ import math
 import numpy as np
 from collections.abc import Iterable, Iterator
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageFilter
+from PIL import Image, ImageChops, ImageFilter, ImageOps
 from typing import Any
 
 Floats = NDArray[np.float32]
@@ -23,6 +23,7 @@ Mask = NDArray[np.bool_]
 Ints = NDArray[np.intp]
 Box = tuple[int, int, int, int]
 Taps = tuple[Ints, Floats]
+Part = tuple[Floats, Box]
 
 METHODS = ("photo", "digit")
 FILTERS = ("bilinear", "bicubic", "nearest", "lanczos", "box", "hamming")
@@ -31,6 +32,11 @@ GREY = ("1", "L", "LA", "I;16", "I")
 STRIP = 1_000_000  # pixels that are converted at a time: a whole copy of a large scan would take too much memory
 WORK = 192  # longest side, in pixels, at which the ink is searched for
 GRID = 64  # longest side at which the paper's brightness is estimated
+SMALL = 40  # a digit of fewer pixels at WORK is looked at again, with all its pixels
+BLOCKS = 8  # parts of the width in which ruled lines are searched for
+THIN = 2  # pixels; a line is at most twice as thick
+STEEP = 0.12  # of a ruled line: rows for each column
+OTHERS = 11  # further parts that may be digits
 LEVELS = np.arange(256)
 OUTPUT = np.arange(-14, 14, dtype=np.float32)[:, np.newaxis]  # pixels of the result, from its centre
 BLANK = "There is no digit to see: nothing stands out clearly from the background."
@@ -166,14 +172,60 @@ def digit(image: Image.Image) -> Floats:
 
     Raises NothingToSee, with a sentence for the sender, if there is no digit to see.
     """
+    return fit(look(image)[0][0])
+
+
+def digits(image: Image.Image) -> list[Floats]:
+    """Return `digit(image)`, and after it up to OTHERS further parts that may be digits, those with the most ink first.
+
+    Each is (28, 28, 1) float32, 0 to 1. A part is at least 0.4 times as high as the digit; whether it is
+    a digit, only the network can tell. Raises NothingToSee, as `digit` does.
+    """
+    return [fit(part) for part, _ in look(image)]
+
+
+def look(image: Image.Image) -> list[Part]:
+    """Return the digit's ink and where it is, in pixels of any size, then other parts that may be digits."""
     grey = to_grey(load(image))
-    ink = find_ink(grey)
-    part, where = find_digit(ink)
-    box = inner_box(part, where, ink)
+    parts = find_parts(grey)
+    scale = image.width / grey.width
+    top, bottom, left, right = around(parts)
+    size = max(bottom - top, right - left)
+    if scale > 1 and size < SMALL:  # all the pixels of a small digit, with as much paper on each side
+        box = [round(scale * v) for v in (left - size, top - size, right + size, bottom + size)]
+        box = [max(0, box[0]), max(0, box[1]), min(image.width, box[2]), min(image.height, box[3])]
+        with contextlib.suppress(NothingToSee):
+            near = to_grey(load(image.crop(tuple(box))))
+            again = find_parts(near)
+            zoom = (box[2] - box[0]) / near.width / scale
+            found = [v * zoom for v in around(again)]
+            found = [v + box[1] / scale for v in found[:2]] + [v + box[0] / scale for v in found[2:]]
+            if max(abs(v - old) for v, old in zip(found, (top, bottom, left, right), strict=True)) < 0.2 * size + 1:
+                return again
+    return parts
+
+
+def around(parts: list[Part]) -> Box:
+    """Return top, bottom, left, right of all parts together."""
+    top, bottom, left, right = zip(*(where for _, where in parts), strict=True)
+    return min(top), max(bottom), min(left), max(right)
+
+
+def find_parts(grey: Image.Image) -> list[Part]:
+    """Return the digit, and then the other parts that may be digits, in a picture of mode L. Raises NothingToSee."""
+    ink = without_lines(find_ink(grey))
+    parts = find_digits(ink)
+    box = inner_box(*parts[0], ink)
     if box:  # a sheet of paper on a table, or a drawn frame: the digit is inside
         with contextlib.suppress(NothingToSee):  # nothing is inside: the frame was the digit
-            part, where = find_digit(find_ink(grey.crop(box)))
-    return fit(part)
+            if is_filled(*parts[0], box):
+                return find_digits(without_lines(find_ink(grey.crop(box))))
+            left, top, right, bottom = box
+            inside = ink[top:bottom, left:right]
+            found = find_digits(inside)
+            if inside.max() > 0.25 * ink.max() and is_apart(found[0][1], box):
+                return found
+    return parts
 
 
 def load(image: Image.Image) -> Image.Image:
@@ -228,12 +280,15 @@ def to_grey(image: Image.Image) -> Image.Image:
 
 
 def on_paper(image: Image.Image) -> Image.Image:
-    """Put an RGBa picture on paper: of its own colour if it is mostly opaque, else in contrast to it."""
+    """Put an RGBa picture on paper: of its own colour if it is mostly opaque and shows something, else in contrast."""
     small = np.asarray(shrink(image, GRID).convert("RGBA")).reshape(-1, 4)
     seen = small[small[:, 3] > 127, :3]
-    if 2 * len(seen) > len(small):
+    if 2 * len(seen) > len(small) and np.ptp(seen.astype(int), 0).max() > 64:
         red, green, blue = (int(quantile(seen[:, band], 0.5)) for band in range(3))
     else:
+        if 4 * len(seen) > len(small):  # thick strokes fill it; most of a picture should be paper
+            margin = max(image.size) // 3
+            image = ImageOps.expand(image.convert("RGBA"), margin, (0, 0, 0, 0)).convert("RGBa")
         seen = small[small[:, 3] > 0, :3]
         red = green = blue = 255 if not len(seen) or seen.mean() < 128 else 0
     paper = Image.new("RGB", image.size, (red, green, blue))
@@ -253,7 +308,8 @@ def is_light(grey: Image.Image) -> bool:
     """Return whether the ink is lighter than the paper. A small copy of the picture is enough.
 
     Ink is thin, so the detail that a median filter removes is skewed to the side of the ink, even
-    under shadows. If the strokes are as thick as the gaps, the border decides: it is paper.
+    under shadows. If the strokes are as thick as the gaps, the border decides: it is paper. It counts
+    less where it is bright and dark itself.
     """
     small = shrink(grey, 16)
     level = np.asarray(small, np.int32)
@@ -261,10 +317,12 @@ def is_light(grey: Image.Image) -> bool:
     detail = flat - np.asarray(small.filter(ImageFilter.MedianFilter(5)), float).ravel()
     square = detail * detail
     skew = float(square @ detail) / (float(square.sum()) ** 1.5 / math.sqrt(len(detail)) + 1e-3)
-    border = quantile(np.concatenate((level[0], level[-1], level[:, 0], level[:, -1])), 0.5)
+    level = np.asarray(grey, np.int32)
+    border = np.sort(np.concatenate((level[0], level[-1], level[:, 0], level[:, -1])))
+    paper, spread = border[len(border) // 2], border[len(border) * 9 // 10] - border[len(border) // 10]
     mean = float(flat.sum()) / len(flat)
     deviation = math.sqrt(max(float(flat @ flat) / len(flat) - mean * mean, 0))
-    return skew + 3 * (mean - border) / (deviation + 1e-6) > 0
+    return skew + 3 * (mean - paper) / (deviation + spread + 1e-6) > 0
 
 
 def find_ink(grey: Image.Image) -> Floats:
@@ -272,7 +330,8 @@ def find_ink(grey: Image.Image) -> Floats:
 
     The paper under the ink is estimated by a morphological closing (Serra 1982): dark strokes that
     are narrower than two fifths of the picture vanish, shadows and their edges stay. Dividing by it
-    removes uneven light, since a shadow dims ink and paper by the same factor.
+    removes uneven light, since a shadow dims ink and paper by the same factor. At the edge of a shadow
+    the estimate is too coarse: there, what is between the paper's brightness on both sides is paper.
     """
     small = shrink(grey, GRID)
     if is_light(small):
@@ -286,11 +345,21 @@ def find_ink(grey: Image.Image) -> Floats:
     paper = -largest(-largest(paper, reach), reach)
     closed = Image.fromarray(np.minimum(paper, 255).astype(np.uint8))
     light = np.asarray(closed.resize(grey.size, Image.Resampling.BILINEAR), np.float32)
+    if has_edge(paper):
+        bounds = (closed.filter(ImageFilter.MinFilter(3)), closed.filter(ImageFilter.MaxFilter(3)))
+        dark, light = (np.asarray(b.resize(grey.size, Image.Resampling.BILINEAR), np.float32) for b in bounds)
+        light = np.minimum(np.maximum(np.asarray(grey), dark), light)
     ink = light - np.asarray(grey)
     ink /= np.maximum(light, 32)  # near black there is only noise
     # In noise or texture the closing is too bright. Most of the picture is paper, so move it to 0.
     ink -= min(max(quantile(ink, 0.5), 0), 0.15)
     return ink
+
+
+def has_edge(paper: NDArray[np.int16]) -> bool:
+    """Return whether the paper's brightness has a step of more than a twentieth, as at the edge of a shadow."""
+    step = max(np.abs(paper[1:] - paper[:-1]).max(), np.abs(paper[:, 1:] - paper[:, :-1]).max())
+    return bool(20 * step > paper.max())
 
 
 def median3(rows: NDArray[np.int16]) -> NDArray[np.int16]:
@@ -324,9 +393,70 @@ def quantile(values: NDArray, part: float) -> float:
     return float(some[int(part * (len(some) - 1))])
 
 
-def find_digit(ink: Floats) -> tuple[Floats, Box]:
+def without_lines(ink: Floats) -> Floats:
+    """Remove ruled lines, if there are any: thin, straight, weak or strong, from one side of the picture to the other.
+
+    The idea is Yu and Jain's (A generic system for form dropout, IEEE Trans. PAMI 18(11), 1996): find the
+    lines, remove them, and mend the strokes that crossed them.
+    """
+    if min(ink.shape) < GRID:  # a line cannot be thinner than a stroke
+        return ink
+    for _ in "yx":
+        ink = unruled(ink).T
+    return ink
+
+
+def unruled(ink: Floats) -> Floats:
+    """Remove lines that are nearly level, as `without_lines` says."""
+    height, width = ink.shape
+    step = width // BLOCKS
+    ends = ink[:, :3].mean(1), ink[:, -3:].mean(1)
+    if min(quantile(end, 0.95) for end in ends) < 0.03:  # no line reaches both sides, as in most pictures
+        return ink
+    blocks = ink[:, : BLOCKS * step].reshape(height, BLOCKS, step).mean(2).T
+    # What an opening removes is thin: a line, not a stroke.
+    pad = np.pad(blocks, ((0, 0), (2 * THIN, 2 * THIN)), mode="edge")
+    thin = blocks + largest(-largest(-pad, (0, THIN)), (0, THIN)) * -1
+    # Of all slopes the one at which most blocks show a line at the same place
+    rise = round(STEEP * width)  # rows, over the width
+    slopes = np.arange(-rise, rise + 1)
+    shift = np.rint(slopes[:, np.newaxis] * ((np.arange(BLOCKS) + 0.5) / BLOCKS - 0.5)).astype(int)
+    thin = np.pad(thin, ((0, 0), (rise, rise)))
+    rows = np.arange(rise // 2, height + rise + rise // 2)
+    found = thin[np.arange(BLOCKS)[:, np.newaxis], (rows + shift[..., np.newaxis]).clip(0, thin.shape[1] - 1)]
+    found.sort(1)
+    best = (found[:, 1] * found[:, 1]).sum(1).argmax()
+    seen, usual = found[best, 1], found[best, BLOCKS // 2]
+    line = seen > max(0.03, 0.25 * seen.max())
+    if not line.any():
+        return ink
+    line[1:-1] |= line[:-2] | line[2:]
+    # Level the lines, remove what is not much darker than they are, and mend the strokes that crossed them.
+    shift = np.rint(slopes[best] * ((np.arange(width) + 0.5) / width - 0.5)).astype(int)
+    level = np.pad(ink, ((rise, rise), (0, 0)))[rows[:, np.newaxis] + shift, np.arange(width)]
+    strength = np.zeros(len(level), np.float32)
+    strength[line] = np.minimum(np.sort(level[line], 1)[:, int(0.6 * width)], 2 * usual[line])
+    strength[1:-1] = np.maximum(np.maximum(strength[:-2], strength[2:]), strength[1:-1])
+    clean = np.where(line[:, np.newaxis] & (level < 2 * strength[:, np.newaxis]), 0, level)
+    reach = 2 * THIN + 1
+    wide = np.pad(clean, reach)
+    mended = clean
+    for lean in (-1, 0, 1):
+        above, below = (
+            np.max([
+                wide[reach + way * by : len(wide) - reach + way * by, reach + way * lean * by : reach + way * lean * by + width]
+                for by in range(1, reach + 1)
+            ], 0)
+            for way in (-1, 1)
+        )
+        mended = np.maximum(mended, np.minimum(above, below))
+    mended = np.where(line[:, np.newaxis], np.minimum(mended, level), level)
+    return mended[np.arange(height)[:, np.newaxis] + rise - rise // 2 - shift, np.arange(width)]
+
+
+def find_digits(ink: Floats) -> list[Part]:
     """Return the digit's ink alone, full strokes at 1, cut out with a margin of one pixel, and
-    where it is in `ink`: top, bottom, left, right.
+    where it is in `ink`: top, bottom, left, right. After it come up to OTHERS parts that may be digits, too.
 
     Pixels above 0.4 of Otsu's threshold form connected parts. The one with the most ink is the
     digit, together with good parts close to it (broken strokes).
@@ -352,23 +482,28 @@ def find_digit(ink: Floats) -> tuple[Floats, Box]:
     mass = np.add.reduceat(value * value, first, dtype=float)
     peak = np.maximum.reduceat(value, first)
     y, x = np.divmod(start, width)
-    mine = of_digit(label(start, end, width), y - 2, x - 2, length, mass, peak, high, ink.shape)
-    y, x, length, mine = y[mine], x[mine], length[mine], np.repeat(mine, length)
-    value = np.sort(value[mine])
-    level = float(value[int(len(value) * 0.8)])
-    top, bottom, left, right = int(y[0]), int(y[-1]) + 1, int(x.min()), int((x + length).max())
-    if max(bottom - top, right - left) < 5 or level < max(0.1, 8 * noise):
-        raise NothingToSee(BLANK)
-    black = max(2 * noise, 0.08 * level)
-    digit = (padded[top - 1 : bottom + 1, left - 1 : right + 1] - black) / (level - black)
-    mask[pixels] = mine
-    strokes = mask.reshape(padded.shape)[top - 2 : bottom + 2, left - 2 : right + 2]
-    strokes = largest(strokes, (1, 1))  # and the grey edge around them
-    where = top - 2, bottom - 2, left - 2, right - 2
-    return np.minimum(np.maximum(digit, 0), 1) * strokes, where
+    groups = of_digits(label(start, end, width), y - 2, x - 2, length, mass, peak, high, ink.shape)
+    parts: list[Part] = []
+    for mine in groups:
+        rows, columns, mine = y[mine], (x[mine], (x + length)[mine]), np.repeat(mine, length)
+        own = np.sort(value[mine])
+        level = float(own[int(len(own) * 0.8)])
+        top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0].min()), int(columns[1].max())
+        if max(bottom - top, right - left) < 5 or level < max(0.1, 8 * noise):
+            if parts:
+                continue
+            raise NothingToSee(BLANK)
+        black = max(2 * noise, 0.08 * level)
+        digit = (padded[top - 1 : bottom + 1, left - 1 : right + 1] - black) / (level - black)
+        mask[pixels] = mine
+        strokes = mask.reshape(padded.shape)[top - 2 : bottom + 2, left - 2 : right + 2]
+        strokes = largest(strokes, (1, 1))  # and the grey edge around them
+        where = top - 2, bottom - 2, left - 2, right - 2
+        parts.append((np.minimum(np.maximum(digit, 0), 1) * strokes, where))
+    return parts
 
 
-def of_digit(
+def of_digits(
     part: Ints,
     y: Ints,
     x: Ints,
@@ -377,14 +512,14 @@ def of_digit(
     peak: Floats,
     high: float,
     shape: tuple[int, ...],
-) -> Mask:
-    """Return which runs of `width` pixels from (y, x), with this ink, belong to the digit.
+) -> list[Mask]:
+    """Return which runs of `width` pixels from (y, x), with this ink, belong to the digit, and to others.
 
     Parts along the border, or from one side to another, are probably ruled lines, shadows or the
     edge of a table. They count as the digit only if there is nothing else.
     """
     if part.max() == 0:  # there is only one part
-        return part == 0
+        return [part == 0]
     height, across = shape
     order = part.argsort(kind="stable")
     count = np.bincount(part)
@@ -402,21 +537,38 @@ def of_digit(
     sides = 1 * (top == 0) + (left == 0) + (bottom == height - 1) + (right == across - 1)
     line = (rim > 0.3 * length) | (sides > 1)
     main = (mass * (peak > high) * (1 - 0.95 * line)).argmax()
-    keep = np.arange(len(mass)) == main
     good = (peak > 0.75 * high) & (mass > 0.02 * mass[main]) & ~line
-    for _ in range(3):  # a part that joins may be close to others
+    groups: list[Mask] = []
+    high_enough = 0.0
+    while len(groups) <= OTHERS:
+        keep = np.arange(len(mass)) == main
+        for _ in range(3):  # a part that joins may be close to others
+            good &= ~keep
+            if not good.any():
+                break
+            first, last = top[keep].min(), bottom[keep].max()
+            start, end = left[keep].min(), right[keep].max()
+            size = max(last - first, end - start) + 1
+            longer = np.maximum(length, size)
+            above = np.maximum(top - last, first - bottom) - 1  # the gap, in rows
+            beside = np.maximum(left - end, start - right) - 1
+            # As high as this one, and beside it: the next digit of a number.
+            tall = np.minimum(bottom - top, last - first) + 1 > 0.7 * longer
+            wide = np.maximum(right, end) - np.minimum(left, start) + 1 > 0.55 * longer
+            # A smaller gap sideways: the next digit of a number may stand there.
+            near = (above < 0.25 * longer) & (beside < 0.12 * longer)
+            keep |= good & near & ~((beside >= 0) & tall & wide)
         good &= ~keep
+        tallest = bottom[keep].max() - top[keep].min() + 1
+        if not groups:
+            high_enough = 0.4 * tallest
+            good &= (sides == 0) | (sides[main] > 0)
+        if tallest >= high_enough:
+            groups.append(keep[part])
         if not good.any():
             break
-        first, last = top[keep].min(), bottom[keep].max()
-        start, end = left[keep].min(), right[keep].max()
-        size = max(last - first, end - start) + 1
-        longer = np.maximum(length, size)
-        above = np.maximum(top - last, first - bottom) - 1  # the gap, in rows
-        beside = np.maximum(left - end, start - right) - 1
-        # A smaller gap sideways: the next digit of a number may stand there.
-        keep |= good & (above < 0.25 * longer) & (beside < 0.12 * longer)
-    return keep[part]
+        main = (mass * good).argmax()
+    return groups
 
 
 def otsu(values: Floats) -> float:
@@ -472,6 +624,23 @@ def inner_box(digit: Floats, where: Box, ink: Floats) -> Box | None:
     if min(np.count_nonzero(side) / side.size for side in sides) < 0.85:
         return None
     return start + x, first + y, end - x, last - y
+
+
+def is_filled(digit: Floats, where: Box, box: Box) -> bool:
+    """Return whether most of the `inner_box` is ink: a sheet, not a frame."""
+    left, top, right, bottom = box
+    first, _, start, _ = where
+    inside = digit[top - first + 1 : bottom - first + 1, left - start + 1 : right - start + 1]
+    return 2 * np.count_nonzero(inside) > inside.size
+
+
+def is_apart(where: Box, box: Box) -> bool:
+    """Return whether what was found inside a frame stands apart from it and is as high as a digit: the middle
+    stroke of an 8, or what is left of thick strokes, is not."""
+    top, bottom, left, right = where
+    width, height = box[2] - box[0], box[3] - box[1]
+    touches = top <= 0 or left <= 0 or bottom >= height or right >= width
+    return not touches and bottom - top > 0.25 * height and bottom - top > 0.5 * (right - left)
 
 
 def fit(digit: Floats) -> Floats:
