@@ -409,24 +409,28 @@ def without_lines(ink: Floats) -> Floats:
 def unruled(ink: Floats) -> Floats:
     """Remove lines that are nearly level, as `without_lines` says."""
     height, width = ink.shape
-    step = width // BLOCKS
     ends = ink[:, :3].mean(1), ink[:, -3:].mean(1)
     if min(quantile(end, 0.95) for end in ends) < 0.03:  # no line reaches both sides, as in most pictures
         return ink
+    step = width // BLOCKS
     blocks = ink[:, : BLOCKS * step].reshape(height, BLOCKS, step).mean(2).T
+    profile = np.concatenate((blocks, ends))
+    place = np.array([*((np.arange(BLOCKS) + 0.5) * step), 1.5, width - 1.5]) / width - 0.5
     # What an opening removes is thin: a line, not a stroke.
-    pad = np.pad(blocks, ((0, 0), (2 * THIN, 2 * THIN)), mode="edge")
-    thin = blocks + largest(-largest(-pad, (0, THIN)), (0, THIN)) * -1
-    # Of all slopes the one at which most blocks show a line at the same place
+    padded = np.pad(profile, ((0, 0), (2 * THIN, 2 * THIN)), mode="edge")
+    thin = profile - largest(-largest(-padded, (0, THIN)), (0, THIN))
+    # Of all slopes the one at which most blocks show a line at the same place, and both ends do
     rise = round(STEEP * width)  # rows, over the width
     slopes = np.arange(-rise, rise + 1)
-    shift = np.rint(slopes[:, np.newaxis] * ((np.arange(BLOCKS) + 0.5) / BLOCKS - 0.5)).astype(int)
-    thin = np.pad(thin, ((0, 0), (rise, rise)))
+    shift = np.rint(slopes[:, np.newaxis] * place).astype(int)
     rows = np.arange(rise // 2, height + rise + rise // 2)
-    found = thin[np.arange(BLOCKS)[:, np.newaxis], (rows + shift[..., np.newaxis]).clip(0, thin.shape[1] - 1)]
-    found.sort(1)
-    best = (found[:, 1] * found[:, 1]).sum(1).argmax()
-    seen, usual = found[best, 1], found[best, BLOCKS // 2]
+    thin = np.pad(thin, ((0, 0), (rise, rise)))
+    thin[BLOCKS:, 1:-1] = largest(thin[BLOCKS:], (0, 1))
+    found = thin[np.arange(len(thin))[:, np.newaxis], (rows + shift[..., np.newaxis]).clip(0, thin.shape[1] - 1)]
+    usual = np.sort(found[:, :BLOCKS], 1)[:, BLOCKS // 2]
+    usual = np.minimum(usual, 2 * found[:, BLOCKS:].min(1))
+    seen = usual[(usual * usual).sum(1).argmax()]
+    best = (usual * usual).sum(1).argmax()
     line = seen > max(0.03, 0.25 * seen.max())
     if not line.any():
         return ink
@@ -435,7 +439,7 @@ def unruled(ink: Floats) -> Floats:
     shift = np.rint(slopes[best] * ((np.arange(width) + 0.5) / width - 0.5)).astype(int)
     level = np.pad(ink, ((rise, rise), (0, 0)))[rows[:, np.newaxis] + shift, np.arange(width)]
     strength = np.zeros(len(level), np.float32)
-    strength[line] = np.minimum(np.sort(level[line], 1)[:, int(0.6 * width)], 2 * usual[line])
+    strength[line] = np.minimum(np.sort(level[line], 1)[:, int(0.6 * width)], 2 * largest(np.pad(seen, 1)[np.newaxis], (0, 1))[0][line])
     strength[1:-1] = np.maximum(np.maximum(strength[:-2], strength[2:]), strength[1:-1])
     clean = np.where(line[:, np.newaxis] & (level < 2 * strength[:, np.newaxis]), 0, level)
     reach = 2 * THIN + 1
