@@ -35,7 +35,8 @@ GRID = 64  # longest side at which the paper's brightness is estimated
 SMALL = 40  # a digit of fewer pixels at WORK is looked at again, with all its pixels
 BLOCKS = 8  # parts of the width in which ruled lines are searched for
 THIN = 2  # pixels; a line is at most twice as thick
-STEEP = 0.12  # of a ruled line: rows for each column
+STEEP = 0.1  # of a ruled line: rows for each column
+FAINT = 0.03  # ink of a ruled line
 OTHERS = 11  # further parts that may be digits
 LEVELS = np.arange(256)
 OUTPUT = np.arange(-14, 14, dtype=np.float32)[:, np.newaxis]  # pixels of the result, from its centre
@@ -394,68 +395,86 @@ def quantile(values: NDArray, part: float) -> float:
 
 
 def without_lines(ink: Floats) -> Floats:
-    """Remove ruled lines, if there are any: thin, straight, weak or strong, from one side of the picture to the other.
+    """Remove ruled lines: thin, straight, and from one side of the picture to the other.
 
-    The idea is Yu and Jain's (A generic system for form dropout, IEEE Trans. PAMI 18(11), 1996): find the
+    As Yu and Jain do (A generic system for form dropout, IEEE Trans. PAMI 18(11), 1996): find the
     lines, remove them, and mend the strokes that crossed them.
     """
-    if min(ink.shape) < GRID:  # a line cannot be thinner than a stroke
+    if min(ink.shape) < GRID:  # a line may be as thick as a stroke
         return ink
-    for _ in "yx":
-        ink = unruled(ink).T
+    for _ in "yxyx":  # twice, since lines in a photo are not quite parallel
+        if has_lines(ink):
+            ink = unruled(ink)
+        ink = ink.T
     return ink
+
+
+def has_lines(ink: Floats) -> bool:
+    """Return whether there may be level lines: the picture's left and right edges both show something thin."""
+    ends = peaks(np.stack((ink[:, :3].sum(1), ink[:, -3:].sum(1))) / 3)
+    return bool((ends.max(1) > np.maximum(FAINT, 5 * np.median(ends, 1))).all())
+
+
+def peaks(profile: Floats) -> Floats:
+    """Return what is thin in each row of `profile`: the difference from its morphological opening (Serra 1982)."""
+    padded = np.pad(profile, ((0, 0), (2 * THIN, 2 * THIN)), mode="edge")
+    return profile - largest(-largest(-padded, (0, THIN)), (0, THIN))
 
 
 def unruled(ink: Floats) -> Floats:
     """Remove lines that are nearly level, as `without_lines` says."""
     height, width = ink.shape
-    ends = ink[:, :3].mean(1), ink[:, -3:].mean(1)
-    if min(quantile(end, 0.95) for end in ends) < 0.03:  # no line reaches both sides, as in most pictures
-        return ink
     step = width // BLOCKS
-    blocks = ink[:, : BLOCKS * step].reshape(height, BLOCKS, step).mean(2).T
-    profile = np.concatenate((blocks, ends))
-    place = np.array([*((np.arange(BLOCKS) + 0.5) * step), 1.5, width - 1.5]) / width - 0.5
-    # What an opening removes is thin: a line, not a stroke.
-    padded = np.pad(profile, ((0, 0), (2 * THIN, 2 * THIN)), mode="edge")
-    thin = profile - largest(-largest(-padded, (0, THIN)), (0, THIN))
-    # Of all slopes the one at which most blocks show a line at the same place, and both ends do
-    rise = round(STEEP * width)  # rows, over the width
-    slopes = np.arange(-rise, rise + 1)
-    shift = np.rint(slopes[:, np.newaxis] * place).astype(int)
-    rows = np.arange(rise // 2, height + rise + rise // 2)
-    thin = np.pad(thin, ((0, 0), (rise, rise)))
-    thin[BLOCKS:, 1:-1] = largest(thin[BLOCKS:], (0, 1))
-    found = thin[np.arange(len(thin))[:, np.newaxis], (rows + shift[..., np.newaxis]).clip(0, thin.shape[1] - 1)]
-    usual = np.sort(found[:, :BLOCKS], 1)[:, BLOCKS // 2]
-    usual = np.minimum(usual, 2 * found[:, BLOCKS:].min(1))
-    seen = usual[(usual * usual).sum(1).argmax()]
-    best = (usual * usual).sum(1).argmax()
-    line = seen > max(0.03, 0.25 * seen.max())
+    blocks = ink[:, : BLOCKS * step].reshape(height, BLOCKS, step).sum(2).T / step
+    ends = np.stack((ink[:, :3].sum(1), ink[:, -3:].sum(1))) / 3
+    thin = peaks(np.concatenate((ends, blocks)))
+    thin[:2, 1:-1] = largest(thin[:2], (0, 1))
+    place = np.array([1.5, width - 1.5, *((np.arange(BLOCKS) + 0.5) * step)]) / width - 0.5
+    # Of all slopes the one at which the blocks show most at the same height as both ends of a line
+    rise = round(STEEP * width)  # rows, over the whole width
+    slope = np.arange(-rise, rise + 1)
+    far = rise // 2 + 1
+    rows = np.arange(-far, height + far)
+    thin = np.pad(thin, ((0, 0), (2 * far, 2 * far)))
+    at = rows + 2 * far + np.rint(slope[:, np.newaxis, np.newaxis] * place[:, np.newaxis]).astype(int)
+    found = thin[np.arange(len(thin))[:, np.newaxis], at]
+    found = np.minimum(found, 2 * np.minimum(found[:, :1], found[:, 1:2]))
+    total = found.sum(1)
+    best = (total * total).sum(1).argmax()
+    seen = np.sort(found[best, 2:], 0)[BLOCKS // 2]
+    line = seen > max(FAINT, 0.25 * seen.max())
     if not line.any():
         return ink
-    line[1:-1] |= line[:-2] | line[2:]
-    # Level the lines, remove what is not much darker than they are, and mend the strokes that crossed them.
-    shift = np.rint(slopes[best] * ((np.arange(width) + 0.5) / width - 0.5)).astype(int)
-    level = np.pad(ink, ((rise, rise), (0, 0)))[rows[:, np.newaxis] + shift, np.arange(width)]
-    strength = np.zeros(len(level), np.float32)
-    strength[line] = np.minimum(np.sort(level[line], 1)[:, int(0.6 * width)], 2 * largest(np.pad(seen, 1)[np.newaxis], (0, 1))[0][line])
-    strength[1:-1] = np.maximum(np.maximum(strength[:-2], strength[2:]), strength[1:-1])
-    clean = np.where(line[:, np.newaxis] & (level < 2 * strength[:, np.newaxis]), 0, level)
+    seen, line = (largest(np.pad(values, 1)[np.newaxis], (0, 1))[0] for values in (seen, line))
+    shift = np.rint(slope[best] * ((np.arange(width) + 0.5) / width - 0.5)).astype(int)
+    level = np.pad(ink, ((2 * far, 2 * far), (0, 0)))[rows[:, np.newaxis] + 2 * far + shift, np.arange(width)]
+    ruled = level[line]
+    strength = np.minimum(np.sort(ruled, 1)[:, int(0.6 * width)], 2 * seen[line])
+    full = np.zeros(len(level), np.float32)
+    full[line] = strength
+    full[1:-1] = np.maximum(np.maximum(full[:-2], full[2:]), full[1:-1])
+    clean = level.copy()
+    clean[line] = np.where(ruled < 2 * full[line, np.newaxis], 0, ruled)  # twice as dark: ink
+    clean[line] = np.maximum(clean[line], np.minimum(bridged(clean)[line], ruled))
+    return clean[np.arange(height)[:, np.newaxis] + far - shift, np.arange(width)]
+
+
+def bridged(ink: Floats) -> Floats:
+    """Return the ink that is both above and below each pixel, straight or diagonally, within a line's thickness."""
     reach = 2 * THIN + 1
-    wide = np.pad(clean, reach)
-    mended = clean
+    height, width = ink.shape
+    padded = np.pad(ink, reach)
+    result = np.zeros_like(ink)
     for lean in (-1, 0, 1):
-        above, below = (
-            np.max([
-                wide[reach + way * by : len(wide) - reach + way * by, reach + way * lean * by : reach + way * lean * by + width]
-                for by in range(1, reach + 1)
-            ], 0)
-            for way in (-1, 1)
-        )
-        mended = np.maximum(mended, np.minimum(above, below))
-    mended = np.where(line[:, np.newaxis], np.minimum(mended, level), level)
-    return mended[np.arange(height)[:, np.newaxis] + rise - rise // 2 - shift, np.arange(width)]
+        sides = []
+        for way in (-1, 1):
+            side = np.zeros_like(ink)
+            for by in range(way, way * (reach + 1), way):
+                top, left = reach + by, reach + lean * by
+                np.maximum(side, padded[top : top + height, left : left + width], out=side)
+            sides.append(side)
+        np.maximum(result, np.minimum(*sides), out=result)
+    return result
 
 
 def find_digits(ink: Floats) -> list[Part]:
