@@ -32,11 +32,11 @@ GREY = ("1", "L", "LA", "I;16", "I")
 STRIP = 1_000_000  # pixels that are converted at a time: a whole copy of a large scan would take too much memory
 WORK = 192  # longest side, in pixels, at which the ink is searched for
 GRID = 64  # longest side at which the paper's brightness is estimated
-SMALL = 40  # a digit of fewer pixels at WORK is looked at again, with all its pixels
+SMALL = 28  # a digit of fewer pixels at WORK is looked at again, with all its pixels
 BLOCKS = 8  # parts of the width in which ruled lines are searched for
 THIN = 2  # pixels; a line is at most twice as thick
 STEEP = 0.1  # of a ruled line: rows for each column
-FAINT = 0.03  # ink of a ruled line
+FAINT = 0.15  # of a ruled line, compared to the strongest ink: those that are fainter do no harm
 OTHERS = 11  # further parts that may be digits
 LEVELS = np.arange(256)
 OUTPUT = np.arange(-14, 14, dtype=np.float32)[:, np.newaxis]  # pixels of the result, from its centre
@@ -318,9 +318,9 @@ def is_light(grey: Image.Image) -> bool:
     detail = flat - np.asarray(small.filter(ImageFilter.MedianFilter(5)), float).ravel()
     square = detail * detail
     skew = float(square @ detail) / (float(square.sum()) ** 1.5 / math.sqrt(len(detail)) + 1e-3)
-    level = np.asarray(grey, np.int32)
+    level = np.asarray(grey)
     border = np.sort(np.concatenate((level[0], level[-1], level[:, 0], level[:, -1])))
-    paper, spread = border[len(border) // 2], border[len(border) * 9 // 10] - border[len(border) // 10]
+    paper, spread = int(border[len(border) // 2]), int(border[len(border) * 9 // 10]) - int(border[len(border) // 10])
     mean = float(flat.sum()) / len(flat)
     deviation = math.sqrt(max(float(flat @ flat) / len(flat) - mean * mean, 0))
     return skew + 3 * (mean - paper) / (deviation + spread + 1e-6) > 0
@@ -402,8 +402,10 @@ def without_lines(ink: Floats) -> Floats:
     """
     if min(ink.shape) < GRID:  # a line may be as thick as a stroke
         return ink
-    for _ in "yxyx":  # twice, since lines in a photo are not quite parallel
-        if has_lines(ink):
+    for _ in "yx":
+        for _ in range(2):  # lines in a photo are not quite parallel
+            if not has_lines(ink):
+                break
             ink = unruled(ink)
         ink = ink.T
     return ink
@@ -411,8 +413,11 @@ def without_lines(ink: Floats) -> Floats:
 
 def has_lines(ink: Floats) -> bool:
     """Return whether there may be level lines: the picture's left and right edges both show something thin."""
+    faint = FAINT * ink.max()
+    if min(ink[:, :3].max(), ink[:, -3:].max()) < faint:
+        return False  # as in most pictures
     ends = peaks(np.stack((ink[:, :3].sum(1), ink[:, -3:].sum(1))) / 3)
-    return bool((ends.max(1) > np.maximum(FAINT, 5 * np.median(ends, 1))).all())
+    return bool((ends.max(1) > np.maximum(faint, 5 * np.median(ends, 1))).all())
 
 
 def peaks(profile: Floats) -> Floats:
@@ -442,7 +447,7 @@ def unruled(ink: Floats) -> Floats:
     total = found.sum(1)
     best = (total * total).sum(1).argmax()
     seen = np.sort(found[best, 2:], 0)[BLOCKS // 2]
-    line = seen > max(FAINT, 0.25 * seen.max())
+    line = seen > max(0.5 * FAINT * ink.max(), 0.25 * seen.max())
     if not line.any():
         return ink
     seen, line = (largest(np.pad(values, 1)[np.newaxis], (0, 1))[0] for values in (seen, line))
