@@ -288,8 +288,7 @@ def on_paper(image: Image.Image) -> Image.Image:
         red, green, blue = (int(quantile(seen[:, band], 0.5)) for band in range(3))
     else:
         if 4 * len(seen) > len(small):  # thick strokes fill it; most of a picture should be paper
-            margin = max(image.size) // 3
-            image = ImageOps.expand(image.convert("RGBA"), margin, (0, 0, 0, 0)).convert("RGBa")
+            image = ImageOps.expand(image.reduce(2) if max(image.size) > WORK // 2 else image, max(image.size) // 6)
         seen = small[small[:, 3] > 0, :3]
         red = green = blue = 255 if not len(seen) or seen.mean() < 128 else 0
     paper = Image.new("RGB", image.size, (red, green, blue))
@@ -323,7 +322,7 @@ def is_light(grey: Image.Image) -> bool:
     paper, spread = int(border[len(border) // 2]), int(border[len(border) * 9 // 10]) - int(border[len(border) // 10])
     mean = float(flat.sum()) / len(flat)
     deviation = math.sqrt(max(float(flat @ flat) / len(flat) - mean * mean, 0))
-    return skew + 3 * (mean - paper) / (deviation + spread + 1e-6) > 0
+    return skew + 5 * (mean - paper) / (deviation + 2 * spread + 1e-6) > 0
 
 
 def find_ink(grey: Image.Image) -> Floats:
