@@ -214,8 +214,11 @@ def around(parts: list[Part]) -> Box:
 
 def find_parts(grey: Image.Image) -> list[Part]:
     """Return the digit, and then the other parts that may be digits, in a picture of mode L. Raises NothingToSee."""
-    ink = without_lines(find_ink(grey))
-    parts = find_digits(ink)
+    ink = find_ink(grey)
+    try:
+        parts = find_digits(without_lines(ink))
+    except NothingToSee:  # the lines were the digit
+        parts = find_digits(ink)
     box = inner_box(*parts[0], ink)
     if box:  # a sheet of paper on a table, or a drawn frame: the digit is inside
         with contextlib.suppress(NothingToSee):  # nothing is inside: the frame was the digit
@@ -370,9 +373,10 @@ def median3(rows: NDArray[np.int16]) -> NDArray[np.int16]:
 
 
 def extend(rows: NDArray[np.int16], by: int) -> NDArray[np.int16]:
-    """Continue a slope past both ends, by `by` rows each, so that a shadow does not end there."""
-    before, after = rows[by:0:-1], rows[-2 : -2 - by : -1]
-    return np.concatenate((2 * rows[0] - before, rows, 2 * rows[-1] - after))
+    """Continue a slope past both ends, by `by` rows each, so that a shadow does not end there. Ink is no slope."""
+    before, after = 2 * rows[0] - rows[by:0:-1], 2 * rows[-1] - rows[-2 : -2 - by : -1]
+    steep = rows[[0, -1]] + rows[[0, -1]] // 4
+    return np.concatenate((np.minimum(before, steep[0]), rows, np.minimum(after, steep[1])))
 
 
 def largest(array: NDArray, reach: tuple[int, int]) -> NDArray:
@@ -488,6 +492,17 @@ def find_digits(ink: Floats) -> list[Part]:
     Pixels above 0.4 of Otsu's threshold form connected parts. The one with the most ink is the
     digit, together with good parts close to it (broken strokes).
     """
+    parts = find_parts_above(ink, 0.4)
+    top, bottom, left, right = parts[0][1]
+    if right - left > 1.2 * (bottom - top):  # perhaps the digits of a number that touch
+        more = find_parts_above(ink, 0.8)
+        if len(more) > len(parts) and more[0][1][1] - more[0][1][0] > 0.8 * (bottom - top):
+            return more
+    return parts
+
+
+def find_parts_above(ink: Floats, share: float) -> list[Part]:
+    """Return what `find_digits` does, from the pixels above this share of Otsu's threshold."""
     # The standard deviation of Gaussian noise. The lower quartile ignores strokes and their edges.
     noise = 2.22 * quantile(np.abs(ink[::3, 1:] - ink[::3, :-1]), 0.25)
     floor = max(3 * noise, 0.04)
@@ -498,7 +513,7 @@ def find_digits(ink: Floats) -> list[Part]:
     padded = np.zeros((ink.shape[0] + 4, ink.shape[1] + 4), np.float32)
     padded[2:-2, 2:-2] = ink
     width = padded.shape[1]
-    mask = padded.ravel() > max(floor, 0.4 * high)
+    mask = padded.ravel() > max(floor, share * high)
     pixels = mask.nonzero()[0]
     value = padded.ravel()[pixels]
     # Join runs of neighbouring pixels to parts, not single pixels: there are far fewer runs.
@@ -580,11 +595,12 @@ def of_digits(
             above = np.maximum(top - last, first - bottom) - 1  # the gap, in rows
             beside = np.maximum(left - end, start - right) - 1
             # As high as this one, and beside it: the next digit of a number.
-            tall = np.minimum(bottom - top, last - first) + 1 > 0.7 * longer
-            wide = np.maximum(right, end) - np.minimum(left, start) + 1 > 0.55 * longer
+            tall = np.minimum(bottom - top, last - first) + 1 > 0.7 * (np.maximum(bottom - top, last - first) + 1)
+            wide = np.maximum(right, end) - np.minimum(left, start) > 0.55 * (last - first + 1)
+            overlap = -beside > 0.25 * np.minimum(right - left, end - start)
             # A smaller gap sideways: the next digit of a number may stand there.
             near = (above < 0.25 * longer) & (beside < 0.12 * longer)
-            keep |= good & near & ~((beside >= 0) & tall & wide)
+            keep |= good & near & ~(tall & wide & ~overlap)
         good &= ~keep
         tallest = bottom[keep].max() - top[keep].min() + 1
         if not groups:
@@ -658,7 +674,7 @@ def is_filled(digit: Floats, where: Box, box: Box) -> bool:
     left, top, right, bottom = box
     first, _, start, _ = where
     inside = digit[top - first + 1 : bottom - first + 1, left - start + 1 : right - start + 1]
-    return 2 * np.count_nonzero(inside) > inside.size
+    return np.count_nonzero(inside) > 0.8 * inside.size
 
 
 def is_apart(where: Box, box: Box) -> bool:
