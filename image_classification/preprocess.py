@@ -373,10 +373,12 @@ def median3(rows: NDArray[np.int16]) -> NDArray[np.int16]:
 
 
 def extend(rows: NDArray[np.int16], by: int) -> NDArray[np.int16]:
-    """Continue a slope past both ends, by `by` rows each, so that a shadow does not end there. Ink is no slope."""
+    """Continue a slope past both ends, by `by` rows each, so that a shadow does not end there.
+
+    It only becomes darker: what is dark near the end may be ink, and the opposite of ink is no light.
+    """
     before, after = 2 * rows[0] - rows[by:0:-1], 2 * rows[-1] - rows[-2 : -2 - by : -1]
-    steep = rows[[0, -1]] + rows[[0, -1]] // 4
-    return np.concatenate((np.minimum(before, steep[0]), rows, np.minimum(after, steep[1])))
+    return np.concatenate((np.minimum(before, rows[0]), rows, np.minimum(after, rows[-1])))
 
 
 def largest(array: NDArray, reach: tuple[int, int]) -> NDArray:
