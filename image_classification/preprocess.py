@@ -5,9 +5,12 @@ placed with their centre of mass in the middle of 28x28 (LeCun, Bottou, Bengio, 
 to document recognition, Proc. IEEE 86(11), 1998, section III.A). A network trained on them reads other pictures only if
 they look the same, so `digit` takes these steps:
 
-1. `load`      reduce it to a few hundred pixels    4. `find_ink`    ink relative to the paper
-2. `to_grey`   keep what separates ink from paper   5. `find_digit`  strokes, not lines and specks
-3. `is_light`  light ink on dark paper?             6. `fit`         20x20, centred in 28x28
+1. `load`      reduce it to a few hundred pixels    5. `without_lines`  if the paper is ruled
+2. `to_grey`   keep what separates ink from paper   6. `find_digits`    strokes, not lines and specks
+3. `is_light`  light ink on dark paper?             7. `fit`            20x20, centred in 28x28
+4. `find_ink`  ink relative to the paper
+
+`look` repeats them on the inside of a frame, and with all the pixels of a small digit.
 """
 
 import contextlib
@@ -186,24 +189,32 @@ def digits(image: Image.Image) -> list[Floats]:
 
 
 def look(image: Image.Image) -> list[Part]:
-    """Return the digit's ink and where it is, in pixels of any size, then other parts that may be digits."""
+    """Return the digit's ink and where it is, and then other parts that may be digits. Raises NothingToSee."""
     grey = to_grey(load(image))
     parts = find_parts(grey)
-    scale = image.width / grey.width
-    top, bottom, left, right = around(parts)
-    size = max(bottom - top, right - left)
-    if scale > 1 and size < SMALL:  # all the pixels of a small digit, with as much paper on each side
-        box = [round(scale * v) for v in (left - size, top - size, right + size, bottom + size)]
-        box = [max(0, box[0]), max(0, box[1]), min(image.width, box[2]), min(image.height, box[3])]
+    where = around(parts)
+    size = max(where[1] - where[0], where[3] - where[2])
+    if size < SMALL and grey.width < image.width:
         with contextlib.suppress(NothingToSee):
-            near = to_grey(load(image.crop(tuple(box))))
-            again = find_parts(near)
-            zoom = (box[2] - box[0]) / near.width / scale
-            found = [v * zoom for v in around(again)]
-            found = [v + box[1] / scale for v in found[:2]] + [v + box[0] / scale for v in found[2:]]
-            if max(abs(v - old) for v, old in zip(found, (top, bottom, left, right), strict=True)) < 0.2 * size + 1:
-                return again
+            near, there = close_up(image, where, image.width / grey.width)
+            if max(abs(new - old) for new, old in zip(there, where, strict=True)) < 0.2 * size + 1:
+                return near  # it is the same, and not a speck beside it
     return parts
+
+
+def close_up(image: Image.Image, where: Box, scale: float) -> tuple[list[Part], list[float]]:
+    """Look at a small digit with all its pixels: return its parts again, and where they are in the reduced picture.
+
+    `where` is in the picture reduced by `scale`. As much paper as the digit is large stays on each side.
+    """
+    top, bottom, left, right = where
+    size = max(bottom - top, right - left)
+    x, y = max(0, round(scale * (left - size))), max(0, round(scale * (top - size)))
+    end, last = min(image.width, round(scale * (right + size))), min(image.height, round(scale * (bottom + size)))
+    near = to_grey(load(image.crop((x, y, end, last))))
+    parts = find_parts(near)
+    zoom = (end - x) / near.width
+    return parts, [(zoom * v + by) / scale for v, by in zip(around(parts), (y, y, x, x), strict=True)]
 
 
 def around(parts: list[Part]) -> Box:
@@ -214,10 +225,12 @@ def around(parts: list[Part]) -> Box:
 
 def find_parts(grey: Image.Image) -> list[Part]:
     """Return the digit, and then the other parts that may be digits, in a picture of mode L. Raises NothingToSee."""
-    ink = find_ink(grey)
+    ruled = find_ink(grey)
+    ink = without_lines(ruled)
     try:
-        parts = find_digits(without_lines(ink))
+        parts = find_digits(ink)
     except NothingToSee:  # the lines were the digit
+        ink = ruled
         parts = find_digits(ink)
     box = inner_box(*parts[0], ink)
     if box:  # a sheet of paper on a table, or a drawn frame: the digit is inside
@@ -227,7 +240,7 @@ def find_parts(grey: Image.Image) -> list[Part]:
             left, top, right, bottom = box
             inside = ink[top:bottom, left:right]
             found = find_digits(inside)
-            if inside.max() > 0.25 * ink.max() and is_apart(found[0][1], box):
+            if inside.max() > 0.25 * ink.max() and is_apart(found[0][1], box):  # else the frame is a 0, 6 or 8
                 return found
     return parts
 
@@ -421,11 +434,11 @@ def has_lines(ink: Floats) -> bool:
     faint = FAINT * ink.max()
     if min(ink[:, :3].max(), ink[:, -3:].max()) < faint:
         return False  # as in most pictures
-    ends = peaks(np.stack((ink[:, :3].sum(1), ink[:, -3:].sum(1))) / 3)
+    ends = peaks(np.stack((ink[:, :3].sum(1), ink[:, -3:].sum(1))) / np.float32(3))
     return bool((ends.max(1) > np.maximum(faint, 5 * np.median(ends, 1))).all())
 
 
-def peaks(profile: Floats) -> Floats:
+def peaks(profile: NDArray) -> NDArray:
     """Return what is thin in each row of `profile`: the difference from its morphological opening (Serra 1982)."""
     padded = np.pad(profile, ((0, 0), (2 * THIN, 2 * THIN)), mode="edge")
     return profile - largest(-largest(-padded, (0, THIN)), (0, THIN))
@@ -435,38 +448,40 @@ def unruled(ink: Floats) -> Floats:
     """Remove lines that are nearly level, as `without_lines` says."""
     height, width = ink.shape
     step = width // BLOCKS
-    blocks = ink[:, : BLOCKS * step].reshape(height, BLOCKS, step).sum(2).T / step
-    ends = np.stack((ink[:, :3].sum(1), ink[:, -3:].sum(1))) / 3
-    thin = peaks(np.concatenate((ends, blocks)))
+    blocks = ink[:, : BLOCKS * step].reshape(height, BLOCKS, step).sum(2).T / np.float32(step)
+    thin = peaks(np.concatenate((np.stack((ink[:, :3].sum(1), ink[:, -3:].sum(1))) / np.float32(3), blocks)))
     thin[:2, 1:-1] = largest(thin[:2], (0, 1))
     place = np.array([1.5, width - 1.5, *((np.arange(BLOCKS) + 0.5) * step)]) / width - 0.5
     # Of all slopes the one at which the blocks show most at the same height as both ends of a line
     rise = round(STEEP * width)  # rows, over the whole width
     slope = np.arange(-rise, rise + 1)
     far = rise // 2 + 1
-    rows = np.arange(-far, height + far)
+    rows = np.arange(-far, height + far)  # where a line is in the middle of the width
     thin = np.pad(thin, ((0, 0), (2 * far, 2 * far)))
     at = rows + 2 * far + np.rint(slope[:, np.newaxis, np.newaxis] * place[:, np.newaxis]).astype(int)
     found = thin[np.arange(len(thin))[:, np.newaxis], at]
     found = np.minimum(found, 2 * np.minimum(found[:, :1], found[:, 1:2]))
     total = found.sum(1)
     best = (total * total).sum(1).argmax()
-    seen = np.sort(found[best, 2:], 0)[BLOCKS // 2]
+    seen = np.sort(found[best, 2:], 0)[BLOCKS // 2]  # a digit may hide the line in the other half of the blocks
     line = seen > max(0.5 * FAINT * ink.max(), 0.25 * seen.max())
     if not line.any():
         return ink
-    seen, line = (largest(np.pad(values, 1)[np.newaxis], (0, 1))[0] for values in (seen, line))
+    seen, line = around_rows(seen), around_rows(line)
     shift = np.rint(slope[best] * ((np.arange(width) + 0.5) / width - 0.5)).astype(int)
     level = np.pad(ink, ((2 * far, 2 * far), (0, 0)))[rows[:, np.newaxis] + 2 * far + shift, np.arange(width)]
     ruled = level[line]
-    strength = np.minimum(np.sort(ruled, 1)[:, int(0.6 * width)], 2 * seen[line])
-    full = np.zeros(len(level), np.float32)
-    full[line] = strength
-    full[1:-1] = np.maximum(np.maximum(full[:-2], full[2:]), full[1:-1])
-    clean = level.copy()
-    clean[line] = np.where(ruled < 2 * full[line, np.newaxis], 0, ruled)  # twice as dark: ink
-    clean[line] = np.maximum(clean[line], np.minimum(bridged(clean)[line], ruled))
-    return clean[np.arange(height)[:, np.newaxis] + far - shift, np.arange(width)]
+    strength = np.zeros(len(level), np.float32)
+    strength[line] = np.minimum(np.sort(ruled, 1)[:, int(0.6 * width)], 2 * seen[line])
+    strength = around_rows(strength)[line, np.newaxis]
+    level[line] = np.where(ruled < 2 * strength, 0, ruled)  # what is twice as dark is ink
+    level[line] = np.maximum(level[line], np.minimum(bridged(level)[line], ruled))
+    return level[np.arange(height)[:, np.newaxis] + far - shift, np.arange(width)]
+
+
+def around_rows(values: NDArray) -> NDArray:
+    """Return the largest of each value and its two neighbours."""
+    return largest(np.pad(values, 1)[np.newaxis], (0, 1))[0]
 
 
 def bridged(ink: Floats) -> Floats:
@@ -676,7 +691,7 @@ def is_filled(digit: Floats, where: Box, box: Box) -> bool:
     left, top, right, bottom = box
     first, _, start, _ = where
     inside = digit[top - first + 1 : bottom - first + 1, left - start + 1 : right - start + 1]
-    return np.count_nonzero(inside) > 0.8 * inside.size
+    return bool(np.count_nonzero(inside) > 0.8 * inside.size)
 
 
 def is_apart(where: Box, box: Box) -> bool:
