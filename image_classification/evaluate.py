@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 PERTURBATIONS = (
     "rotation +12", "rotation -12", "blur 1 %", "noise 14", "JPEG 15",
-    "shadow 45 %", "frame x3", "inversion", "EXIF 6",
+    "shadow 45 %", "shadow edge", "lined", "squared", "frame x3", "small and shaded", "inversion", "EXIF 6",
 )  # fmt: skip
 
 
@@ -31,6 +31,8 @@ def perturb(data: bytes, name: str) -> bytes:
         return data
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGBA")
     image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    if name in ("shadow edge", "lined", "squared"):  # as on a photo, not as thick as the strokes of a small picture
+        image = ImageOps.contain(image, (400, 400), Image.Resampling.BICUBIC)
     pixels = np.asarray(image, np.float32)
     border = np.concatenate((pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
     red, green, blue = (int(level) for level in np.median(border, axis=0))
@@ -49,10 +51,28 @@ def perturb(data: bytes, name: str) -> bytes:
     elif name == "shadow 45 %":
         light = np.linspace(1, 0.45, image.width, dtype=np.float32)[:, None]
         image = Image.fromarray((pixels * light).astype(np.uint8))
+    elif name == "shadow edge":  # of a hand or a phone: sharp, at any angle, near the middle
+        random = np.random.default_rng(image.width * image.height)
+        angle, place = random.uniform(0, 2 * np.pi), random.uniform(-0.2, 0.2)
+        y, x = (np.indices(pixels.shape[:2]).T / pixels.shape[1::-1] - 0.5).T
+        dark = x * np.cos(angle) + y * np.sin(angle) > place
+        image = Image.fromarray(np.where(dark[..., None], 0.6 * pixels, pixels).astype(np.uint8))
+    elif name in ("lined", "squared"):  # lines that are darker than paper, or lighter than a blackboard
+        step = max(image.size) / 9
+        lines = [np.arange(side) % step < max(1, step / 16) for side in pixels.shape[:2]]
+        ruled = lines[0][:, None] | (lines[1] if name == "squared" else False)
+        level = np.abs(np.array(background) - 70)
+        stronger = np.minimum if np.mean(background) > 127 else np.maximum
+        image = Image.fromarray(np.where(ruled[..., None], stronger(pixels, level), pixels).astype(np.uint8))
     elif name == "frame x3":
         frame = Image.new("RGB", (3 * image.width, 3 * image.height), background)
         frame.paste(image, (image.width // 3, image.height * 5 // 3))
         image = frame
+    elif name == "small and shaded":  # a twelfth of the frame's width
+        frame = Image.new("RGB", (1600, 1200), background)
+        frame.paste(ImageOps.contain(image, (130, 130), Image.Resampling.BICUBIC), (1000, 400))
+        light = np.linspace(1, 0.5, frame.width, dtype=np.float32)[:, None]
+        image = Image.fromarray((np.asarray(frame) * light).astype(np.uint8))
     elif name == "inversion":
         image = ImageOps.invert(image)
     elif name == "EXIF 6":  # stored rotated by 90 degrees, with the note to rotate it back

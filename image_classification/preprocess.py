@@ -5,9 +5,12 @@ placed with their centre of mass in the middle of 28x28 (LeCun, Bottou, Bengio, 
 to document recognition, Proc. IEEE 86(11), 1998, section III.A). A network trained on them reads other pictures only if
 they look the same, so `digit` takes these steps:
 
-1. `load`      reduce it to a few hundred pixels    4. `find_ink`    ink relative to the paper
-2. `to_grey`   keep what separates ink from paper   5. `find_digit`  strokes, not lines and specks
-3. `is_light`  light ink on dark paper?             6. `fit`         20x20, centred in 28x28
+1. `load`      reduce it to a few hundred pixels    5. `without_lines`  if the paper is ruled
+2. `to_grey`   keep what separates ink from paper   6. `find_digits`    strokes, not lines and specks
+3. `is_light`  light ink on dark paper?             7. `fit`            20x20, centred in 28x28
+4. `find_ink`  ink relative to the paper
+
+`look` repeats them on the inside of a frame, and with all the pixels of a small digit.
 """
 
 import contextlib
@@ -15,7 +18,7 @@ import math
 import numpy as np
 from collections.abc import Iterable, Iterator
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageFilter
+from PIL import Image, ImageChops, ImageFilter, ImageOps
 from typing import Any
 
 Floats = NDArray[np.float32]
@@ -23,6 +26,7 @@ Mask = NDArray[np.bool_]
 Ints = NDArray[np.intp]
 Box = tuple[int, int, int, int]
 Taps = tuple[Ints, Floats]
+Part = tuple[Floats, Box]
 
 METHODS = ("photo", "digit")
 FILTERS = ("bilinear", "bicubic", "nearest", "lanczos", "box", "hamming")
@@ -31,6 +35,12 @@ GREY = ("1", "L", "LA", "I;16", "I")
 STRIP = 1_000_000  # pixels that are converted at a time: a whole copy of a large scan would take too much memory
 WORK = 192  # longest side, in pixels, at which the ink is searched for
 GRID = 64  # longest side at which the paper's brightness is estimated
+SMALL = 28  # a digit of fewer pixels at WORK is looked at again, with all its pixels
+BLOCKS = 8  # parts of the width in which ruled lines are searched for
+THIN = 2  # pixels; a line is at most twice as thick
+STEEP = 0.1  # of a ruled line: rows for each column
+FAINT = 0.15  # of a ruled line, compared to the strongest ink: those that are fainter do no harm
+OTHERS = 11  # further parts that may be digits
 LEVELS = np.arange(256)
 OUTPUT = np.arange(-14, 14, dtype=np.float32)[:, np.newaxis]  # pixels of the result, from its centre
 BLANK = "There is no digit to see: nothing stands out clearly from the background."
@@ -167,14 +177,73 @@ def digit(image: Image.Image) -> Floats:
 
     Raises NothingToSee, with a sentence for the sender, if there is no digit to see.
     """
+    return fit(look(image)[0][0])
+
+
+def digits(image: Image.Image) -> list[Floats]:
+    """Return `digit(image)`, and after it up to OTHERS further parts that may be digits, those with the most ink first.
+
+    Each is (28, 28, 1) float32, 0 to 1. A part is at least 0.4 times as high as the digit; whether it is
+    a digit, only the network can tell. Raises NothingToSee, as `digit` does.
+    """
+    return [fit(part) for part, _ in look(image)]
+
+
+def look(image: Image.Image) -> list[Part]:
+    """Return the digit's ink and where it is, and then other parts that may be digits. Raises NothingToSee."""
     grey = to_grey(load(image))
-    ink = find_ink(grey)
-    part, where = find_digit(ink)
-    box = inner_box(part, where, ink)
+    parts = find_parts(grey)
+    where = around(parts)
+    size = max(where[1] - where[0], where[3] - where[2])
+    if size < SMALL and grey.width < image.width:
+        with contextlib.suppress(NothingToSee):
+            near, there = close_up(image, where, image.width / grey.width)
+            if max(abs(new - old) for new, old in zip(there, where, strict=True)) < 0.2 * size + 1:
+                return near  # it is the same, and not a speck beside it
+    return parts
+
+
+def close_up(image: Image.Image, where: Box, scale: float) -> tuple[list[Part], list[float]]:
+    """Look at a small digit with all its pixels: return its parts again, and where they are in the reduced picture.
+
+    `where` is in the picture reduced by `scale`. As much paper as the digit is large stays on each side.
+    """
+    top, bottom, left, right = where
+    size = max(bottom - top, right - left)
+    x, y = max(0, round(scale * (left - size))), max(0, round(scale * (top - size)))
+    end, last = min(image.width, round(scale * (right + size))), min(image.height, round(scale * (bottom + size)))
+    near = to_grey(load(image.crop((x, y, end, last))))
+    parts = find_parts(near)
+    zoom = (end - x) / near.width
+    return parts, [(zoom * v + by) / scale for v, by in zip(around(parts), (y, y, x, x), strict=True)]
+
+
+def around(parts: list[Part]) -> Box:
+    """Return top, bottom, left, right of all parts together."""
+    top, bottom, left, right = zip(*(where for _, where in parts), strict=True)
+    return min(top), max(bottom), min(left), max(right)
+
+
+def find_parts(grey: Image.Image) -> list[Part]:
+    """Return the digit, and then the other parts that may be digits, in a picture of mode L. Raises NothingToSee."""
+    ruled = find_ink(grey)
+    ink = without_lines(ruled)
+    try:
+        parts = find_digits(ink)
+    except NothingToSee:  # the lines were the digit
+        ink = ruled
+        parts = find_digits(ink)
+    box = inner_box(*parts[0], ink)
     if box:  # a sheet of paper on a table, or a drawn frame: the digit is inside
         with contextlib.suppress(NothingToSee):  # nothing is inside: the frame was the digit
-            part, where = find_digit(find_ink(grey.crop(box)))
-    return fit(part)
+            if is_filled(*parts[0], box):
+                return find_digits(without_lines(find_ink(grey.crop(box))))
+            left, top, right, bottom = box
+            inside = ink[top:bottom, left:right]
+            found = find_digits(inside)
+            if inside.max() > 0.25 * ink.max() and is_apart(found[0][1], box):  # else the frame is a 0, 6 or 8
+                return found
+    return parts
 
 
 def load(image: Image.Image) -> Image.Image:
@@ -229,12 +298,14 @@ def to_grey(image: Image.Image) -> Image.Image:
 
 
 def on_paper(image: Image.Image) -> Image.Image:
-    """Put an RGBa picture on paper: of its own colour if it is mostly opaque, else in contrast to it."""
+    """Put an RGBa picture on paper: of its own colour if it is mostly opaque and shows something, else in contrast."""
     small = np.asarray(shrink(image, GRID).convert("RGBA")).reshape(-1, 4)
     seen = small[small[:, 3] > 127, :3]
-    if 2 * len(seen) > len(small):
+    if 2 * len(seen) > len(small) and np.ptp(seen.astype(int), 0).max() > 64:
         red, green, blue = (int(quantile(seen[:, band], 0.5)) for band in range(3))
     else:
+        if 4 * len(seen) > len(small):  # thick strokes fill it; most of a picture should be paper
+            image = ImageOps.expand(image.reduce(2) if max(image.size) > WORK // 2 else image, max(image.size) // 6)
         seen = small[small[:, 3] > 0, :3]
         red = green = blue = 255 if not len(seen) or seen.mean() < 128 else 0
     paper = Image.new("RGB", image.size, (red, green, blue))
@@ -254,7 +325,8 @@ def is_light(grey: Image.Image) -> bool:
     """Return whether the ink is lighter than the paper. A small copy of the picture is enough.
 
     Ink is thin, so the detail that a median filter removes is skewed to the side of the ink, even
-    under shadows. If the strokes are as thick as the gaps, the border decides: it is paper.
+    under shadows. If the strokes are as thick as the gaps, the border decides: it is paper. It counts
+    less where it is bright and dark itself.
     """
     small = shrink(grey, 16)
     level = np.asarray(small, np.int32)
@@ -262,10 +334,12 @@ def is_light(grey: Image.Image) -> bool:
     detail = flat - np.asarray(small.filter(ImageFilter.MedianFilter(5)), float).ravel()
     square = detail * detail
     skew = float(square @ detail) / (float(square.sum()) ** 1.5 / math.sqrt(len(detail)) + 1e-3)
-    border = quantile(np.concatenate((level[0], level[-1], level[:, 0], level[:, -1])), 0.5)
+    level = np.asarray(grey)
+    border = np.sort(np.concatenate((level[0], level[-1], level[:, 0], level[:, -1])))
+    paper, spread = int(border[len(border) // 2]), int(border[len(border) * 9 // 10]) - int(border[len(border) // 10])
     mean = float(flat.sum()) / len(flat)
     deviation = math.sqrt(max(float(flat @ flat) / len(flat) - mean * mean, 0))
-    return skew + 3 * (mean - border) / (deviation + 1e-6) > 0
+    return skew + 5 * (mean - paper) / (deviation + 2 * spread + 1e-6) > 0
 
 
 def find_ink(grey: Image.Image) -> Floats:
@@ -273,7 +347,8 @@ def find_ink(grey: Image.Image) -> Floats:
 
     The paper under the ink is estimated by a morphological closing (Serra 1982): dark strokes that
     are narrower than two fifths of the picture vanish, shadows and their edges stay. Dividing by it
-    removes uneven light, since a shadow dims ink and paper by the same factor.
+    removes uneven light, since a shadow dims ink and paper by the same factor. At the edge of a shadow
+    the estimate is too coarse: there, what is between the paper's brightness on both sides is paper.
     """
     small = shrink(grey, GRID)
     if is_light(small):
@@ -287,11 +362,21 @@ def find_ink(grey: Image.Image) -> Floats:
     paper = -largest(-largest(paper, reach), reach)
     closed = Image.fromarray(np.minimum(paper, 255).astype(np.uint8))
     light = np.asarray(closed.resize(grey.size, Image.Resampling.BILINEAR), np.float32)
+    if has_edge(paper):
+        bounds = (closed.filter(ImageFilter.MinFilter(3)), closed.filter(ImageFilter.MaxFilter(3)))
+        dark, light = (np.asarray(b.resize(grey.size, Image.Resampling.BILINEAR), np.float32) for b in bounds)
+        light = np.minimum(np.maximum(np.asarray(grey), dark), light)
     ink = light - np.asarray(grey)
     ink /= np.maximum(light, 32)  # near black there is only noise
     # In noise or texture the closing is too bright. Most of the picture is paper, so move it to 0.
     ink -= min(max(quantile(ink, 0.5), 0), 0.15)
     return ink
+
+
+def has_edge(paper: NDArray[np.int16]) -> bool:
+    """Return whether the paper's brightness has a step of more than a twentieth, as at the edge of a shadow."""
+    step = max(np.abs(paper[1:] - paper[:-1]).max(), np.abs(paper[:, 1:] - paper[:, :-1]).max())
+    return bool(20 * step > paper.max())
 
 
 def median3(rows: NDArray[np.int16]) -> NDArray[np.int16]:
@@ -302,9 +387,12 @@ def median3(rows: NDArray[np.int16]) -> NDArray[np.int16]:
 
 
 def extend(rows: NDArray[np.int16], by: int) -> NDArray[np.int16]:
-    """Continue a slope past both ends, by `by` rows each, so that a shadow does not end there."""
-    before, after = rows[by:0:-1], rows[-2 : -2 - by : -1]
-    return np.concatenate((2 * rows[0] - before, rows, 2 * rows[-1] - after))
+    """Continue a slope past both ends, by `by` rows each, so that a shadow does not end there.
+
+    It only becomes darker: what is dark near the end may be ink, and the opposite of ink is no light.
+    """
+    before, after = 2 * rows[0] - rows[by:0:-1], 2 * rows[-1] - rows[-2 : -2 - by : -1]
+    return np.concatenate((np.minimum(before, rows[0]), rows, np.minimum(after, rows[-1])))
 
 
 def largest(array: NDArray, reach: tuple[int, int]) -> NDArray:
@@ -325,13 +413,114 @@ def quantile(values: NDArray, part: float) -> float:
     return float(some[int(part * (len(some) - 1))])
 
 
-def find_digit(ink: Floats) -> tuple[Floats, Box]:
+def without_lines(ink: Floats) -> Floats:
+    """Remove ruled lines: thin, straight, and from one side of the picture to the other.
+
+    As Yu and Jain do (A generic system for form dropout, IEEE Trans. PAMI 18(11), 1996): find the
+    lines, remove them, and mend the strokes that crossed them.
+    """
+    if min(ink.shape) < GRID:  # a line may be as thick as a stroke
+        return ink
+    for _ in "yx":
+        for _ in range(2):  # lines in a photo are not quite parallel
+            if not has_lines(ink):
+                break
+            ink = unruled(ink)
+        ink = ink.T
+    return ink
+
+
+def has_lines(ink: Floats) -> bool:
+    """Return whether there may be level lines: the picture's left and right edges both show something thin."""
+    faint = FAINT * ink.max()
+    if min(ink[:, :3].max(), ink[:, -3:].max()) < faint:
+        return False  # as in most pictures
+    ends = peaks(np.stack((ink[:, :3].sum(1), ink[:, -3:].sum(1))) / np.float32(3))
+    return bool((ends.max(1) > np.maximum(faint, 5 * np.median(ends, 1))).all())
+
+
+def peaks(profile: NDArray) -> NDArray:
+    """Return what is thin in each row of `profile`: the difference from its morphological opening (Serra 1982)."""
+    padded = np.pad(profile, ((0, 0), (2 * THIN, 2 * THIN)), mode="edge")
+    return profile - largest(-largest(-padded, (0, THIN)), (0, THIN))
+
+
+def unruled(ink: Floats) -> Floats:
+    """Remove lines that are nearly level, as `without_lines` says."""
+    height, width = ink.shape
+    step = width // BLOCKS
+    blocks = ink[:, : BLOCKS * step].reshape(height, BLOCKS, step).sum(2).T / np.float32(step)
+    thin = peaks(np.concatenate((np.stack((ink[:, :3].sum(1), ink[:, -3:].sum(1))) / np.float32(3), blocks)))
+    thin[:2, 1:-1] = largest(thin[:2], (0, 1))
+    place = np.array([1.5, width - 1.5, *((np.arange(BLOCKS) + 0.5) * step)]) / width - 0.5
+    # Of all slopes the one at which the blocks show most at the same height as both ends of a line
+    rise = round(STEEP * width)  # rows, over the whole width
+    slope = np.arange(-rise, rise + 1)
+    far = rise // 2 + 1
+    rows = np.arange(-far, height + far)  # where a line is in the middle of the width
+    thin = np.pad(thin, ((0, 0), (2 * far, 2 * far)))
+    at = rows + 2 * far + np.rint(slope[:, np.newaxis, np.newaxis] * place[:, np.newaxis]).astype(int)
+    found = thin[np.arange(len(thin))[:, np.newaxis], at]
+    found = np.minimum(found, 2 * np.minimum(found[:, :1], found[:, 1:2]))
+    total = found.sum(1)
+    best = (total * total).sum(1).argmax()
+    seen = np.sort(found[best, 2:], 0)[BLOCKS // 2]  # a digit may hide the line in the other half of the blocks
+    line = seen > max(0.5 * FAINT * ink.max(), 0.25 * seen.max())
+    if not line.any():
+        return ink
+    seen, line = around_rows(seen), around_rows(line)
+    shift = np.rint(slope[best] * ((np.arange(width) + 0.5) / width - 0.5)).astype(int)
+    level = np.pad(ink, ((2 * far, 2 * far), (0, 0)))[rows[:, np.newaxis] + 2 * far + shift, np.arange(width)]
+    ruled = level[line]
+    strength = np.zeros(len(level), np.float32)
+    strength[line] = np.minimum(np.sort(ruled, 1)[:, int(0.6 * width)], 2 * seen[line])
+    strength = around_rows(strength)[line, np.newaxis]
+    level[line] = np.where(ruled < 2 * strength, 0, ruled)  # what is twice as dark is ink
+    level[line] = np.maximum(level[line], np.minimum(bridged(level)[line], ruled))
+    return level[np.arange(height)[:, np.newaxis] + far - shift, np.arange(width)]
+
+
+def around_rows(values: NDArray) -> NDArray:
+    """Return the largest of each value and its two neighbours."""
+    return largest(np.pad(values, 1)[np.newaxis], (0, 1))[0]
+
+
+def bridged(ink: Floats) -> Floats:
+    """Return the ink that is both above and below each pixel, straight or diagonally, within a line's thickness."""
+    reach = 2 * THIN + 1
+    height, width = ink.shape
+    padded = np.pad(ink, reach)
+    result = np.zeros_like(ink)
+    for lean in (-1, 0, 1):
+        sides = []
+        for way in (-1, 1):
+            side = np.zeros_like(ink)
+            for by in range(way, way * (reach + 1), way):
+                top, left = reach + by, reach + lean * by
+                np.maximum(side, padded[top : top + height, left : left + width], out=side)
+            sides.append(side)
+        np.maximum(result, np.minimum(*sides), out=result)
+    return result
+
+
+def find_digits(ink: Floats) -> list[Part]:
     """Return the digit's ink alone, full strokes at 1, cut out with a margin of one pixel, and
-    where it is in `ink`: top, bottom, left, right.
+    where it is in `ink`: top, bottom, left, right. After it come up to OTHERS parts that may be digits, too.
 
     Pixels above 0.4 of Otsu's threshold form connected parts. The one with the most ink is the
     digit, together with good parts close to it (broken strokes).
     """
+    parts = find_parts_above(ink, 0.4)
+    top, bottom, left, right = parts[0][1]
+    if right - left > 1.2 * (bottom - top):  # perhaps the digits of a number that touch
+        more = find_parts_above(ink, 0.8)
+        if len(more) > len(parts) and more[0][1][1] - more[0][1][0] > 0.8 * (bottom - top):
+            return more
+    return parts
+
+
+def find_parts_above(ink: Floats, share: float) -> list[Part]:
+    """Return what `find_digits` does, from the pixels above this share of Otsu's threshold."""
     # The standard deviation of Gaussian noise. The lower quartile ignores strokes and their edges.
     noise = 2.22 * quantile(np.abs(ink[::3, 1:] - ink[::3, :-1]), 0.25)
     floor = max(3 * noise, 0.04)
@@ -342,7 +531,7 @@ def find_digit(ink: Floats) -> tuple[Floats, Box]:
     padded = np.zeros((ink.shape[0] + 4, ink.shape[1] + 4), np.float32)
     padded[2:-2, 2:-2] = ink
     width = padded.shape[1]
-    mask = padded.ravel() > max(floor, 0.4 * high)
+    mask = padded.ravel() > max(floor, share * high)
     pixels = mask.nonzero()[0]
     value = padded.ravel()[pixels]
     # Join runs of neighbouring pixels to parts, not single pixels: there are far fewer runs.
@@ -353,23 +542,28 @@ def find_digit(ink: Floats) -> tuple[Floats, Box]:
     mass = np.add.reduceat(value * value, first, dtype=float)
     peak = np.maximum.reduceat(value, first)
     y, x = np.divmod(start, width)
-    mine = of_digit(label(start, end, width), y - 2, x - 2, length, mass, peak, high, ink.shape)
-    y, x, length, mine = y[mine], x[mine], length[mine], np.repeat(mine, length)
-    value = np.sort(value[mine])
-    level = float(value[int(len(value) * 0.8)])
-    top, bottom, left, right = int(y[0]), int(y[-1]) + 1, int(x.min()), int((x + length).max())
-    if max(bottom - top, right - left) < 5 or level < max(0.1, 8 * noise):
-        raise NothingToSee(BLANK)
-    black = max(2 * noise, 0.08 * level)
-    digit = (padded[top - 1 : bottom + 1, left - 1 : right + 1] - black) / (level - black)
-    mask[pixels] = mine
-    strokes = mask.reshape(padded.shape)[top - 2 : bottom + 2, left - 2 : right + 2]
-    strokes = largest(strokes, (1, 1))  # and the grey edge around them
-    where = top - 2, bottom - 2, left - 2, right - 2
-    return np.minimum(np.maximum(digit, 0), 1) * strokes, where
+    groups = of_digits(label(start, end, width), y - 2, x - 2, length, mass, peak, high, ink.shape)
+    parts: list[Part] = []
+    for mine in groups:
+        rows, columns, mine = y[mine], (x[mine], (x + length)[mine]), np.repeat(mine, length)
+        own = np.sort(value[mine])
+        level = float(own[int(len(own) * 0.8)])
+        top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0].min()), int(columns[1].max())
+        if max(bottom - top, right - left) < 5 or level < max(0.1, 8 * noise):
+            if parts:
+                continue
+            raise NothingToSee(BLANK)
+        black = max(2 * noise, 0.08 * level)
+        digit = (padded[top - 1 : bottom + 1, left - 1 : right + 1] - black) / (level - black)
+        mask[pixels] = mine
+        strokes = mask.reshape(padded.shape)[top - 2 : bottom + 2, left - 2 : right + 2]
+        strokes = largest(strokes, (1, 1))  # and the grey edge around them
+        where = top - 2, bottom - 2, left - 2, right - 2
+        parts.append((np.minimum(np.maximum(digit, 0), 1) * strokes, where))
+    return parts
 
 
-def of_digit(
+def of_digits(
     part: Ints,
     y: Ints,
     x: Ints,
@@ -378,14 +572,14 @@ def of_digit(
     peak: Floats,
     high: float,
     shape: tuple[int, ...],
-) -> Mask:
-    """Return which runs of `width` pixels from (y, x), with this ink, belong to the digit.
+) -> list[Mask]:
+    """Return which runs of `width` pixels from (y, x), with this ink, belong to the digit, and to others.
 
     Parts along the border, or from one side to another, are probably ruled lines, shadows or the
     edge of a table. They count as the digit only if there is nothing else.
     """
     if part.max() == 0:  # there is only one part
-        return part == 0
+        return [part == 0]
     height, across = shape
     order = part.argsort(kind="stable")
     count = np.bincount(part)
@@ -403,21 +597,39 @@ def of_digit(
     sides = 1 * (top == 0) + (left == 0) + (bottom == height - 1) + (right == across - 1)
     line = (rim > 0.3 * length) | (sides > 1)
     main = (mass * (peak > high) * (1 - 0.95 * line)).argmax()
-    keep = np.arange(len(mass)) == main
     good = (peak > 0.75 * high) & (mass > 0.02 * mass[main]) & ~line
-    for _ in range(3):  # a part that joins may be close to others
+    groups: list[Mask] = []
+    high_enough = 0.0
+    while len(groups) <= OTHERS:
+        keep = np.arange(len(mass)) == main
+        for _ in range(3):  # a part that joins may be close to others
+            good &= ~keep
+            if not good.any():
+                break
+            first, last = top[keep].min(), bottom[keep].max()
+            start, end = left[keep].min(), right[keep].max()
+            size = max(last - first, end - start) + 1
+            longer = np.maximum(length, size)
+            above = np.maximum(top - last, first - bottom) - 1  # the gap, in rows
+            beside = np.maximum(left - end, start - right) - 1
+            # As high as this one, and beside it: the next digit of a number.
+            tall = np.minimum(bottom - top, last - first) + 1 > 0.7 * (np.maximum(bottom - top, last - first) + 1)
+            wide = np.maximum(right, end) - np.minimum(left, start) > 0.55 * (last - first + 1)
+            overlap = -beside > 0.25 * np.minimum(right - left, end - start)
+            # A smaller gap sideways: the next digit of a number may stand there.
+            near = (above < 0.25 * longer) & (beside < 0.12 * longer)
+            keep |= good & near & ~(tall & wide & ~overlap)
         good &= ~keep
+        tallest = bottom[keep].max() - top[keep].min() + 1
+        if not groups:
+            high_enough = 0.4 * tallest
+            good &= (sides == 0) | (sides[main] > 0)
+        if tallest >= high_enough:
+            groups.append(keep[part])
         if not good.any():
             break
-        first, last = top[keep].min(), bottom[keep].max()
-        start, end = left[keep].min(), right[keep].max()
-        size = max(last - first, end - start) + 1
-        longer = np.maximum(length, size)
-        above = np.maximum(top - last, first - bottom) - 1  # the gap, in rows
-        beside = np.maximum(left - end, start - right) - 1
-        # A smaller gap sideways: the next digit of a number may stand there.
-        keep |= good & (above < 0.25 * longer) & (beside < 0.12 * longer)
-    return keep[part]
+        main = (mass * good).argmax()
+    return groups
 
 
 def otsu(values: Floats) -> float:
@@ -473,6 +685,23 @@ def inner_box(digit: Floats, where: Box, ink: Floats) -> Box | None:
     if min(np.count_nonzero(side) / side.size for side in sides) < 0.85:
         return None
     return start + x, first + y, end - x, last - y
+
+
+def is_filled(digit: Floats, where: Box, box: Box) -> bool:
+    """Return whether most of the `inner_box` is ink: a sheet, not a frame."""
+    left, top, right, bottom = box
+    first, _, start, _ = where
+    inside = digit[top - first + 1 : bottom - first + 1, left - start + 1 : right - start + 1]
+    return bool(np.count_nonzero(inside) > 0.8 * inside.size)
+
+
+def is_apart(where: Box, box: Box) -> bool:
+    """Return whether what was found inside a frame stands apart from it and is as high as a digit: the middle
+    stroke of an 8, or what is left of thick strokes, is not."""
+    top, bottom, left, right = where
+    width, height = box[2] - box[0], box[3] - box[1]
+    touches = top <= 0 or left <= 0 or bottom >= height or right >= width
+    return not touches and bottom - top > 0.25 * height and bottom - top > 0.5 * (right - left)
 
 
 def fit(digit: Floats) -> Floats:

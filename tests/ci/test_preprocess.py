@@ -50,14 +50,14 @@ def lit(image: Image.Image, light: Callable[[np.ndarray, np.ndarray], np.ndarray
     return Image.fromarray((np.asarray(image) * light(x, y)[..., None]).astype(np.uint8))
 
 
-def ruled(image: Image.Image, step: int = 40, squared: bool = False) -> Image.Image:
-    """Rule the paper in a pale blue, under the ink."""
+def ruled(image: Image.Image, step=40, squared=False, ink=(150, 170, 210), width=2) -> Image.Image:
+    """Rule the paper, in a pale blue, under the ink."""
     lines = Image.new("RGB", image.size, WHITE)
     pencil = ImageDraw.Draw(lines)
     for v in range(step // 2, max(image.size), step):
-        pencil.line((0, v, image.width, v + 12), (150, 170, 210), 2)
+        pencil.line((0, v, image.width, v + 12), ink, width)
         if squared:
-            pencil.line((v, 0, v - 12, image.height), (150, 170, 210), 2)
+            pencil.line((v, 0, v - 12, image.height), ink, width)
     return Image.fromarray(np.minimum(np.asarray(image), np.asarray(lines)))
 
 
@@ -74,6 +74,48 @@ def with_table(image: Image.Image) -> Image.Image:
     mask = Image.new("L", image.size, 255).rotate(4, expand=True)
     table.paste(image.rotate(4, expand=True), (90, 80), mask)
     return table
+
+
+def shadow(image: Image.Image, soft: float = 0, at: float = 0.45, lean: float = 0) -> Image.Image:
+    """Dim the right part to 0.6; the edge is `soft` wide, as a share of the width."""
+    return lit(image, lambda x, y: 1 - 0.4 * ((x + lean * y - at - lean / 2) / max(soft, 1e-6) + 0.5).clip(0, 1))
+
+
+def large(ink=INK) -> Image.Image:
+    return draw(height=260, at=(110, 70), pen=16, ink=ink)
+
+
+def boxy(strokes: str, size=(280, 400), pen=36, gap=0) -> Image.Image:
+    """Draw a digit from the seven segments a to g of a pocket calculator."""
+    image = Image.new("RGB", size, PAPER)
+    left, right, top, bottom = 50, size[0] - 50, 50, size[1] - 50
+    middle = size[1] // 2
+    lines = {
+        "a": (left, top, right, top), "b": (right, top, right, middle), "c": (right, middle, right, bottom),
+        "d": (left, bottom, right, bottom), "e": (left, middle, left, bottom), "f": (left, top, left, middle),
+        "g": (left, middle, right, middle),
+    }  # fmt: skip
+    for stroke in strokes:
+        x0, y0, x1, y1 = lines[stroke]
+        by = gap if gap else -pen // 2
+        box = (
+            (x0 + by, y0 - pen // 2, x1 - by, y0 + pen // 2)
+            if y0 == y1
+            else (x0 - pen // 2, y0 + by, x0 + pen // 2, y1 - by)
+        )
+        ImageDraw.Draw(image).rectangle(box, INK)
+    return image
+
+
+def number(count: int, height: int = 60, gap: float = 0.4) -> Image.Image:
+    """Write `count` digits side by side."""
+    step = round((0.6 + gap) * height)
+    image = Image.new("RGB", (count * step + 40, height + 60), PAPER)
+    for place in range(count):
+        size = step, height + 60
+        digit = draw(size, height, (round(gap * height / 2), 30), height // 12, strokes=(SEVEN, THREE)[place % 2])
+        image.paste(digit, (20 + place * step, 0))
+    return image
 
 
 def with_frame(image: Image.Image) -> Image.Image:
@@ -124,7 +166,16 @@ PICTURES: dict[str, Callable[[], Image.Image]] = {
     "linear shadow": lambda: lit(draw(), lambda x, y: 1 - 0.55 * x),
     "hard shadow": lambda: lit(draw(), lambda x, y: np.where(x + y < 0.9, 0.5, 1)),
     "dark corners": lambda: lit(draw(), lambda x, y: 1 - 0.5 * ((x - 0.5) ** 2 + (y - 0.5) ** 2)),
+    "edge of a shadow": lambda: noisy(shadow(large())),
+    "edge of a shadow, soft": lambda: noisy(shadow(large(), soft=0.04)),
+    "edge of a shadow, aslant": lambda: noisy(shadow(large(), lean=1)),
+    "edge of a shadow, in a corner": lambda: noisy(shadow(large(), at=0.6, lean=-1)),
+    "mostly in shadow, pale": lambda: noisy(shadow(large((120, 120, 120)), at=0.2, lean=1)),
     "lined": lambda: noisy(ruled(draw())),
+    "lined in dark": lambda: noisy(ruled(draw(), ink=(90, 90, 90))),
+    "lined in dark, close": lambda: noisy(ruled(draw(), 26, ink=(115, 112, 108), width=4)),
+    "squared in dark": lambda: noisy(ruled(draw(), squared=True, ink=(125, 122, 118), width=3)),
+    "pencil on lines": lambda: noisy(ruled(draw(ink=(160, 158, 150), pen=12), ink=(180, 178, 170), width=3), 3),
     "squared": lambda: noisy(ruled(draw(), squared=True)),
     "lined, shadow": lambda: lit(ruled(draw()), lambda x, y: 1 - 0.5 * y),
     "pencil": lambda: noisy(draw(ink=(188, 186, 182)), 3),
@@ -169,6 +220,69 @@ def test_digit_is_found(name):
     strokes = THREE if name == "three" else SEVEN
     wanted = preprocess.digit(draw(ink=(0, 0, 0), paper=WHITE, strokes=strokes))
     assert likeness(picture, wanted) > (0.7 if name in ("thick", "thin") else 0.85)
+
+
+SEGMENTS = {0: "abcdef", 6: "acdefg", 8: "abcdefg"}
+
+
+@pytest.mark.parametrize("pen", [28, 36, 56])
+@pytest.mark.parametrize("digit", SEGMENTS)
+def test_digit_is_no_frame(digit, pen):
+    """A boxy digit with nothing inside is itself the digit."""
+    image = boxy(SEGMENTS[digit], pen=pen)
+    box = 50 - pen // 2, 50 - pen // 2, 230 + pen // 2, 350 + pen // 2
+    wanted = Image.new("L", (28, 28))
+    ink = ImageOps.invert(image.convert("L").crop(box).point(lambda v: 0 if v < 128 else 255))
+    wanted.paste(ink.resize((round(20 * ink.width / ink.height), 20), Image.Resampling.BOX), (8, 4))
+    found = preprocess.digit(noisy(image))[..., 0]
+    scores = [likeness(found, np.roll(np.asarray(wanted), by, 1)) for by in range(-4, 5)]
+    assert max(scores) > 0.85
+
+
+@pytest.mark.parametrize("ink", [0, 255])
+def test_transparent_drawing_may_fill_the_canvas(ink):
+    """More than half of it is ink, and all of the ink has one colour."""
+    drawn = ImageOps.invert(draw((260, 330), 200, (70, 60), 68, (0, 0, 0), WHITE).convert("L"))
+    drawn = drawn.crop(drawn.getbbox())
+    assert (np.asarray(drawn) > 127).mean() > 0.5
+    image = Image.new("RGBA", drawn.size, (ink, ink, ink, 0))
+    image.putalpha(drawn)
+    wanted = preprocess.digit(ImageOps.expand(ImageOps.invert(drawn), 150, 255))
+    assert likeness(preprocess.digit(image), wanted) > 0.95
+
+
+def test_small_digit_is_seen_with_all_its_pixels():
+    """It is a twentieth as high as the picture, in a shadow that grows darker."""
+    image = noisy(lit(draw((2000, 1500), 75, (1500, 1000), 4, strokes=THREE), lambda x, y: 1 - 0.5 * x))
+    wanted = preprocess.digit(draw((300, 300), 75, (100, 100), 4, strokes=THREE))
+    assert likeness(preprocess.digit(image), wanted) > 0.97
+
+
+@pytest.mark.parametrize("count", range(1, 13))
+def test_digits_of_a_number_are_seen(count):
+    image = noisy(number(count))
+    seen = preprocess.digits(image)
+    assert len(seen) == count
+    assert np.array_equal(seen[0], preprocess.digit(image))
+    for picture in seen:
+        check(picture)
+    wanted = [preprocess.digit(draw(pen=17, strokes=strokes)) for strokes in (SEVEN, THREE)]
+    are = [int(likeness(picture, wanted[1]) > likeness(picture, wanted[0])) for picture in seen]
+    assert sum(are) == count // 2
+
+
+def test_no_more_than_twelve_digits_are_seen():
+    assert len(preprocess.digits(number(14, 40))) == 1 + preprocess.OTHERS
+
+
+def test_digits_that_nearly_touch_are_seen_apart():
+    assert len(preprocess.digits(number(5, gap=0.3))) == 5
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_one_digit_is_one(name):
+    """Lines, specks, frames and shadows are no digits."""
+    assert len(preprocess.digits(PICTURES[name]())) == 1
 
 
 def test_different_digits_stay_different():
