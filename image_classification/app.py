@@ -5,7 +5,6 @@ New since simple_ml: files as input, and a model that was trained elsewhere.
 
 import json
 import os
-import sys
 from body import MAX_BYTES, MAX_FILES, Body
 from decode import decoded
 from flask import Flask, abort, jsonify, render_template, request
@@ -22,7 +21,7 @@ try:
     network.check()
     check(network.metadata)
 except ValueError as error:
-    sys.exit(str(error))
+    raise SystemExit(str(error)) from error
 
 app = Flask(__name__)
 app.json.sort_keys = False  # type: ignore[attr-defined]  # keeps the labels in the model's order
@@ -33,7 +32,7 @@ app.register_blueprint(docs(network))  # /openapi.json for programs, /docs for p
 
 @app.get("/")
 def index() -> str:
-    return render_template("index.html", title=network.title, digits=network.metadata["preprocess"] == "digit") + "\n"
+    return render_template("index.html", title=network.title, digits=network.digits) + "\n"
 
 
 @app.get("/healthz")  # Docker asks here every 5 seconds whether the app and the network still answer
@@ -55,15 +54,16 @@ def classify(file: IO[bytes]) -> dict[str, Any]:
     seen = {}
     try:
         with decoded(file, smallest(network.metadata), network.shape[1]) as image:
-            picture = prepare(image, network.metadata)
+            picture, *others = prepare(image, network.metadata)
         if request.args.get("input") == "1":
             seen["input"] = picture.round().astype(int).squeeze(axis=2 if network.shape[2] == 1 else ()).tolist()
         answer = network.predict(picture)
         if answer["prediction"] == network.nothing:
             raise NothingToSee(f"The picture shows none of the labels: {network.nothing}.")
+        count = sum(network.predict(other)["prediction"] != network.nothing for other in others)
     except (NothingToSee, FloatingPointError) as error:
         abort(problem(UnprocessableEntity(str(error)), **seen))
-    return answer | seen
+    return answer | ({"others": count} if network.digits else {}) | seen
 
 
 @app.errorhandler(HTTPException)

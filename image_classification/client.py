@@ -59,7 +59,8 @@ def in_words(answer: dict[str, Any]) -> str:
     if probabilities is None:  # a number
         return str(prediction)
     labels = prediction if isinstance(prediction, list) else [prediction]
-    return ", ".join(f"{label} ({100 * probabilities[str(label)]:.1f} %)" for label in labels) or "none of the labels"
+    words = ", ".join(f"{label} ({100 * probabilities[str(label)]:.1f} %)" for label in labels) or "none of the labels"
+    return words + (f", and {answer['others']} more in the picture" if answer.get("others") else "")
 
 
 def main() -> None:

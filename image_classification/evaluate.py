@@ -3,8 +3,9 @@
     python3 evaluate.py FOLDER [--url URL] [--perturb] [--contact-sheet FILE.png]
 
 Prints how many pictures were classified correctly, and lists the others. Where several labels may be right, a picture
-counts as correct if the label of its folder is among them. If there is a file FOLDER/SOURCES.tsv (columns file, label,
-kind, from), it also prints the share for each kind of picture, and the mean over sources.
+counts as correct if the label of its folder is among them. For pictures in a folder `none`, a 422 is correct. If there
+is a file FOLDER/SOURCES.tsv (columns file, label, kind, from), it also prints the share for each kind of picture, and
+the mean over sources.
 `--perturb` repeats this with each picture rotated, blurred, shadowed and so on.
 Needs `pip install requests pillow numpy`.
 """
@@ -101,7 +102,7 @@ def ask(session: requests.Session, url: str, data: bytes, seen: bool) -> tuple[l
     """Return the predicted labels (none for a 422), the highest probability of them, and the picture that was seen."""
     response = session.post(url, files={"file": data}, params={"input": 1} if seen else None, timeout=60)
     if response.status_code == 422:
-        return [], 0.0, None
+        return [], 0.0, response.json().get("input")
     response.raise_for_status()
     answer = response.json()
     if "probabilities" not in answer:
@@ -147,7 +148,7 @@ def main() -> None:
         for picture, original in pictures(options.folder):
             data = perturb(original, name)
             labels, probability, seen = ask(session, options.url, data, options.contact_sheet is not None)
-            prediction, is_correct = " + ".join(labels) or "none", picture.split("/")[0] in labels
+            prediction, is_correct = " + ".join(labels) or "none", picture.split("/")[0] in (labels or ["none"])
             correct.append(is_correct)
             if probability >= 0.9:
                 confident.append(is_correct)

@@ -301,7 +301,7 @@ def real_pictures(folder: str | Path, metadata: dict[str, Any]) -> list[NDArray]
     pictures = []
     for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
         with contextlib.suppress(UnidentifiedImageError, NothingToSee), Image.open(path) as image:
-            pictures.append(prepare(ImageOps.exif_transpose(image), metadata))
+            pictures.append(prepare(ImageOps.exif_transpose(image), metadata)[0])
     return pictures or refuse(f"there are no pictures in {folder}")
 
 

@@ -46,6 +46,7 @@ class Network:
                 self.metadata: dict[str, Any] = json.loads(archive.read("metadata.json"))
                 self.labels = archive.read("labels.txt").decode().split("\n")[:-1]
             self.title, self.task = self.metadata["title"], self.metadata["task"]
+            self.digits = self.metadata["preprocess"] == "digit"
             self.nothing = self.metadata.get("nothing")  # the label of pictures that show none of the others
             (height, width), channels = self.metadata["size"], self.metadata["channels"]
             self.shape = height, width, channels

@@ -45,9 +45,13 @@ def prediction(network: Network) -> dict[str, Any]:
         properties["prediction"] = several | {"description": "The labels with a probability of 0.5 or more"}
     if labels:
         properties["probabilities"] = probabilities | {"additionalProperties": False}
+    if network.digits:
+        properties["others"] = {"type": "integer", "minimum": 0, "description": "How many further digits there are"}
     example = network.predict(np.full(network.shape, 127, np.float32))
     if example["prediction"] == network.nothing:
         example["prediction"] = values[0]
+    if network.digits:
+        example["others"] = 0
     return {
         "type": "object",
         "properties": properties | {"input": seen},

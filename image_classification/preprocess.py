@@ -50,15 +50,16 @@ class NothingToSee(ValueError):
     """The picture shows nothing that the network could classify. Its text goes to the sender, as a 422."""
 
 
-def prepare(image: Image.Image, metadata: dict[str, Any]) -> Floats:
-    """Return what the network sees: (height, width, channels) float32, 0..255, red before blue; 1 channel is grey.
+def prepare(image: Image.Image, metadata: dict[str, Any]) -> list[Floats]:
+    """Return what the network sees, and after it the other digits that there may be, if it reads digits.
 
-    `image` is decoded and upright, in any mode and size. `metadata` is what export.py wrote into the model file:
-    `preprocess`, `size`, `channels` and `resize` count here; model.py applies the range. Raises NothingToSee.
+    Each is (height, width, channels) float32, 0..255, red before blue; 1 channel is grey. `image` is decoded and
+    upright, in any mode and size. `metadata` is what export.py wrote into the model file: `preprocess`, `size`,
+    `channels` and `resize` count here; model.py applies the range. Raises NothingToSee.
     """
     if metadata["preprocess"] == "digit":
-        return digit(image) * 255
-    return photo(image, metadata["size"], metadata["channels"], metadata["resize"])
+        return [part * 255 for part in digits(image)]
+    return [photo(image, metadata["size"], metadata["channels"], metadata["resize"])]
 
 
 def check(metadata: dict[str, Any]) -> None:
@@ -69,7 +70,7 @@ def check(metadata: dict[str, Any]) -> None:
     image.paste("black", (0, 0, 48, 64))
     wanted = (*metadata["size"], metadata["channels"])
     try:
-        pixels = prepare(image, metadata)
+        (pixels,) = prepare(image, metadata)
         if pixels.shape != wanted:
             raise ValueError(f"it returns an array {pixels.shape}, and the network takes {wanted}")
         if pixels.max() <= 1:

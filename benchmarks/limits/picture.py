@@ -28,5 +28,5 @@ route = Flask(__name__)
 def predict() -> Response:
     form = MultipartParser(request.stream, request.mimetype_params["boundary"], spool_limit=2**25)
     with decoded(form.get("file").file, smallest(network.metadata), network.shape[1]) as image:
-        picture = prepare(image, network.metadata)
+        picture = prepare(image, network.metadata)[0]
     return jsonify(network.predict(picture))
