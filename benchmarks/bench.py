@@ -139,7 +139,8 @@ def prepare(groups: list[str]) -> None:
             folder = copy_example("image_classification", group)
             shutil.copy(WORK / f"{group}.tflite", folder / "model.tflite")
             (WORK / "modules").mkdir(exist_ok=True)  # for the peers, which prepare pictures as we do
-            shutil.copy(folder / "preprocess.py", WORK / "modules")
+            for module in "digit.py", "ink.py":
+                shutil.copy(folder / module, WORK / "modules")
         ours = next(server for server in SERVERS[group] if server.title == OURS)
         say(f"building {ours.image}")
         docker("build", "--quiet", "--tag", ours.image, folder)

@@ -37,9 +37,9 @@ def picture(folder: Path) -> None:
     import keras
     import numpy as np
     import train
+    from digit import digit
     from export import export
     from PIL import Image
-    from preprocess import digit
 
     keras.utils.set_random_seed(1)
     names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -49,7 +49,7 @@ def picture(folder: Path) -> None:
     network.compile("adam", "sparse_categorical_crossentropy")
     network.fit(np.repeat(images, 4, 0), np.repeat(range(10), 4), epochs=60, batch_size=40, verbose=0)
     network.save(folder / "picture.keras")
-    export(network, train.LABELS, folder / "picture.tflite", preprocess="digit", range="0..1")
+    export(network, range(11), folder / "picture.tflite", preprocess="digit", range="0..1", quantize=True)
 
 
 def application(folder: Path, group: str) -> None:

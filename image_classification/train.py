@@ -13,13 +13,14 @@ import math
 import numpy as np
 import tensorflow as tf
 from collections.abc import Iterable
+from digit import digit
 from draw import no_digits, typed_digits
 from export import export
+from ink import NothingToSee
 from keras import layers
 from model import Network
 from pathlib import Path
 from PIL import Image, ImageDraw
-from preprocess import NothingToSee, digit
 
 NOTHING = "this does not look like a digit"  # the label of pictures without one
 LABELS = [*"0123456789", NOTHING]  # what the service answers, in the order of the outputs

@@ -3,8 +3,8 @@
 import bentoml
 import keras
 import os
+from digit import digit
 from PIL.Image import Image
-from preprocess import digit
 from pydantic import BaseModel
 
 

@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import os
+from digit import digit
 from fastapi import FastAPI, UploadFile
 from PIL import Image
-from preprocess import digit
 from pydantic import BaseModel
 
 model = keras.models.load_model(os.environ["MODEL"])

@@ -4,9 +4,9 @@ import keras
 import litserve
 import os
 import sys
+from digit import digit
 from fastapi import Request
 from PIL import Image
-from preprocess import digit
 from typing import Any
 
 

@@ -36,8 +36,8 @@ def test_folder(url, tmp_path):
     assert answer.returncode == 0, answer.stderr
     lines = answer.stdout.splitlines()
     assert "90.00% of 10 (1 misread), scan 90.00%, mean over sources 90.00%, of" in lines[0]
-    assert len([line for line in lines if "% of 10 (" in line]) == 10
-    assert len([line for line in lines if line.startswith("  0/three.png -> ")]) == 10
+    assert len([line for line in lines if "% of 10 (" in line]) == 14
+    assert len([line for line in lines if line.startswith("  0/three.png -> ")]) == 14
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width == 4 * 260
 

@@ -1,19 +1,17 @@
-"""image_classification/preprocess.py, on pictures that are drawn here: a seven or a three."""
+"""image_classification: digit.py and preprocess.py, on pictures that are drawn here: a seven or a three."""
 
-import importlib.util
+import importlib
 import io
 import numpy as np
 import pytest
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-FILE = Path(__file__).parents[2] / "image_classification" / "preprocess.py"
-SPEC = importlib.util.spec_from_file_location("preprocess", FILE)
-assert SPEC
-assert SPEC.loader
-preprocess = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(preprocess)
+sys.path.insert(0, str(Path(__file__).parents[2] / "image_classification"))
+digit, inks, preprocess = map(importlib.import_module, ("digit", "ink", "preprocess"))
+sys.path.pop(0)  # other folders have modules of the same names
 
 SEVEN = ((0.0, 0.0), (0.6, 0.0), (0.2, 1.0))
 THREE = ((0.0, 0.05), (0.6, 0.05), (0.25, 0.4), (0.6, 0.65), (0.45, 0.97), (0.0, 0.9))
@@ -113,8 +111,8 @@ def number(count: int, height: int = 60, gap: float = 0.4) -> Image.Image:
     image = Image.new("RGB", (count * step + 40, height + 60), PAPER)
     for place in range(count):
         size = step, height + 60
-        digit = draw(size, height, (round(gap * height / 2), 30), height // 12, strokes=(SEVEN, THREE)[place % 2])
-        image.paste(digit, (20 + place * step, 0))
+        drawn = draw(size, height, (round(gap * height / 2), 30), height // 12, strokes=(SEVEN, THREE)[place % 2])
+        image.paste(drawn, (20 + place * step, 0))
     return image
 
 
@@ -215,10 +213,10 @@ PICTURES: dict[str, Callable[[], Image.Image]] = {
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_digit_is_found(name):
-    picture = preprocess.digit(PICTURES[name]())
+    picture = digit.digit(PICTURES[name]())
     check(picture)
     strokes = THREE if name == "three" else SEVEN
-    wanted = preprocess.digit(draw(ink=(0, 0, 0), paper=WHITE, strokes=strokes))
+    wanted = digit.digit(draw(ink=(0, 0, 0), paper=WHITE, strokes=strokes))
     assert likeness(picture, wanted) > (0.7 if name in ("thick", "thin") else 0.85)
 
 
@@ -226,15 +224,15 @@ SEGMENTS = {0: "abcdef", 6: "acdefg", 8: "abcdefg"}
 
 
 @pytest.mark.parametrize("pen", [28, 36, 56])
-@pytest.mark.parametrize("digit", SEGMENTS)
-def test_digit_is_no_frame(digit, pen):
+@pytest.mark.parametrize("value", SEGMENTS)
+def test_digit_is_no_frame(value, pen):
     """A boxy digit with nothing inside is itself the digit."""
-    image = boxy(SEGMENTS[digit], pen=pen)
+    image = boxy(SEGMENTS[value], pen=pen)
     box = 50 - pen // 2, 50 - pen // 2, 230 + pen // 2, 350 + pen // 2
     wanted = Image.new("L", (28, 28))
     ink = ImageOps.invert(image.convert("L").crop(box).point(lambda v: 0 if v < 128 else 255))
     wanted.paste(ink.resize((round(20 * ink.width / ink.height), 20), Image.Resampling.BOX), (8, 4))
-    found = preprocess.digit(noisy(image))[..., 0]
+    found = digit.digit(noisy(image))[..., 0]
     scores = [likeness(found, np.roll(np.asarray(wanted), by, 1)) for by in range(-4, 5)]
     assert max(scores) > 0.85
 
@@ -247,65 +245,65 @@ def test_transparent_drawing_may_fill_the_canvas(ink):
     assert (np.asarray(drawn) > 127).mean() > 0.5
     image = Image.new("RGBA", drawn.size, (ink, ink, ink, 0))
     image.putalpha(drawn)
-    wanted = preprocess.digit(ImageOps.expand(ImageOps.invert(drawn), 150, 255))
-    assert likeness(preprocess.digit(image), wanted) > 0.95
+    wanted = digit.digit(ImageOps.expand(ImageOps.invert(drawn), 150, 255))
+    assert likeness(digit.digit(image), wanted) > 0.95
 
 
 def test_small_digit_is_seen_with_all_its_pixels():
     """It is a twentieth as high as the picture, in a shadow that grows darker."""
     image = noisy(lit(draw((2000, 1500), 75, (1500, 1000), 4, strokes=THREE), lambda x, y: 1 - 0.5 * x))
-    wanted = preprocess.digit(draw((300, 300), 75, (100, 100), 4, strokes=THREE))
-    assert likeness(preprocess.digit(image), wanted) > 0.97
+    wanted = digit.digit(draw((300, 300), 75, (100, 100), 4, strokes=THREE))
+    assert likeness(digit.digit(image), wanted) > 0.97
 
 
 @pytest.mark.parametrize("count", range(1, 13))
 def test_digits_of_a_number_are_seen(count):
     image = noisy(number(count))
-    seen = preprocess.digits(image)
+    seen = digit.digits(image)
     assert len(seen) == count
-    assert np.array_equal(seen[0], preprocess.digit(image))
+    assert np.array_equal(seen[0], digit.digit(image))
     for picture in seen:
         check(picture)
-    wanted = [preprocess.digit(draw(pen=17, strokes=strokes)) for strokes in (SEVEN, THREE)]
+    wanted = [digit.digit(draw(pen=17, strokes=strokes)) for strokes in (SEVEN, THREE)]
     are = [int(likeness(picture, wanted[1]) > likeness(picture, wanted[0])) for picture in seen]
     assert sum(are) == count // 2
 
 
 def test_no_more_than_twelve_digits_are_seen():
-    assert len(preprocess.digits(number(14, 40))) == 1 + preprocess.OTHERS
+    assert len(digit.digits(number(14, 40))) == 1 + digit.OTHERS
 
 
 def test_digits_that_nearly_touch_are_seen_apart():
-    assert len(preprocess.digits(number(5, gap=0.3))) == 5
+    assert len(digit.digits(number(5, gap=0.3))) == 5
 
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_one_digit_is_one(name):
     """Lines, specks, frames and shadows are no digits."""
-    assert len(preprocess.digits(PICTURES[name]())) == 1
+    assert len(digit.digits(PICTURES[name]())) == 1
 
 
 def test_different_digits_stay_different():
-    assert likeness(preprocess.digit(draw()), preprocess.digit(draw(strokes=THREE))) < 0.6
+    assert likeness(digit.digit(draw()), digit.digit(draw(strokes=THREE))) < 0.6
 
 
 def test_broken_strokes_stay_together():
     image = draw()
     ImageDraw.Draw(image).rectangle((0, 190, 400, 200), PAPER)
-    assert likeness(preprocess.digit(image), preprocess.digit(draw())) > 0.85
+    assert likeness(digit.digit(image), digit.digit(draw())) > 0.85
 
 
 def test_the_larger_of_two_digits_is_taken():
     image = draw(at=(60, 100))
     image.paste(draw((120, 120), 60, (30, 30), 6, strokes=THREE), (270, 150))
-    assert likeness(preprocess.digit(image), preprocess.digit(draw())) > 0.95
+    assert likeness(digit.digit(image), digit.digit(draw())) > 0.95
 
 
 @pytest.mark.parametrize("invert", [False, True])
 def test_mnist_passes_nearly_unharmed(invert):
-    image = preprocess.digit(draw((400, 400)))[..., 0]  # 20 pixels long, centred
+    image = digit.digit(draw((400, 400)))[..., 0]  # 20 pixels long, centred
     uploaded = reopened(Image.fromarray((255 * (1 - image if invert else image)).astype(np.uint8)))
-    again = preprocess.digit(uploaded)[..., 0]
+    again = digit.digit(uploaded)[..., 0]
     assert likeness(again, image) > 0.97
 
 
@@ -330,7 +328,7 @@ BLANK: dict[str, Callable[[], Image.Image]] = {
 @pytest.mark.parametrize("name", BLANK)
 def test_no_digit_is_an_error(name):
     with pytest.raises(ValueError, match="There is no digit to see"):
-        preprocess.digit(BLANK[name]())
+        digit.digit(BLANK[name]())
 
 
 MODES = ("1", "L", "P", "PA", "LA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "I;16", "I;16B")
@@ -367,7 +365,7 @@ def test_any_number_is_a_digit_or_a_value_error(value):
 
 def prepare_or_refuse(image: Image.Image) -> None:
     try:
-        picture = preprocess.digit(image)
+        picture = digit.digit(image)
     except ValueError:
         return
     assert picture.shape == (28, 28, 1)
@@ -384,5 +382,5 @@ def test_photo_is_resized_as_pillow_does(mode, size, method):
         small = image.convert("L" if mode == "L" else "RGB").resize((width, height), Image.Resampling[method.upper()])
         wanted = np.asarray(small, np.float32).reshape(height, width, channels)
         moved = np.abs(preprocess.photo(image, (height, width), channels, f"pil-{method}") - wanted).max()
-        in_strips = mode == "RGBA" and image.width * image.height > preprocess.STRIP  # rounded in another order
+        in_strips = mode == "RGBA" and image.width * image.height > inks.STRIP  # rounded in another order
         assert moved <= (1 if in_strips else 0)

@@ -1,0 +1,328 @@
+"""Make a picture of a digit look like those of MNIST, on which the network was trained.
+
+These digits were scaled to fit 20x20 pixels, anti-aliased, and placed with their centre of mass in the middle of 28x28
+(LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition, Proc. IEEE 86(11), 1998,
+section III.A). A network trained on them reads other pictures only if they look the same.
+
+ink.py finds the ink. Then `find_digits` keeps the strokes of a digit, not lines and specks, and `fit` puts it into
+28x28. `look` repeats this on the inside of a frame, and with all the pixels of a small digit.
+"""
+
+import contextlib
+import math
+import numpy as np
+from ink import NothingToSee, find_ink, largest, load, quantile, to_grey, without_lines
+from numpy.typing import NDArray
+from PIL import Image
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Ints = NDArray[np.intp]
+Box = tuple[int, int, int, int]
+Part = tuple[Floats, Box]
+
+SMALL = 28  # a digit of fewer pixels at WORK is looked at again, with all its pixels
+OTHERS = 11  # further parts that may be digits
+LEVELS = np.arange(256)
+OUTPUT = np.arange(-14, 14, dtype=np.float32)[:, np.newaxis]  # pixels of the result, from its centre
+BLANK = "There is no digit to see: nothing stands out clearly from the background."
+
+
+def digit(image: Image.Image) -> Floats:
+    """Return the digit in `image` as MNIST would show it: (28, 28, 1) float32, 0 (background) to 1 (ink).
+
+    `image` is decoded and upright, in any mode and size, dark on light or light on dark. If there are
+    several digits, the one with the most ink counts, with the strokes close to it.
+
+    Raises NothingToSee, with a sentence for the sender, if there is no digit to see.
+    """
+    return fit(look(image)[0][0])
+
+
+def digits(image: Image.Image) -> list[Floats]:
+    """Return `digit(image)`, and after it up to OTHERS further parts that may be digits, those with the most ink first.
+
+    Each is (28, 28, 1) float32, 0 to 1. A part is at least 0.4 times as high as the digit; whether it is
+    a digit, only the network can tell. Raises NothingToSee, as `digit` does.
+    """
+    return [fit(part) for part, _ in look(image)]
+
+
+def look(image: Image.Image) -> list[Part]:
+    """Return the digit's ink and where it is, and then other parts that may be digits. Raises NothingToSee."""
+    grey = to_grey(load(image))
+    parts = find_parts(grey)
+    where = around(parts)
+    size = max(where[1] - where[0], where[3] - where[2])
+    if size < SMALL and grey.width < image.width:
+        with contextlib.suppress(NothingToSee):
+            near, there = close_up(image, where, image.width / grey.width)
+            if max(abs(new - old) for new, old in zip(there, where, strict=True)) < 0.2 * size + 1:
+                return near  # it is the same, and not a speck beside it
+    return parts
+
+
+def close_up(image: Image.Image, where: Box, scale: float) -> tuple[list[Part], list[float]]:
+    """Look at a small digit with all its pixels: return its parts again, and where they are in the reduced picture.
+
+    `where` is in the picture reduced by `scale`. As much paper as the digit is large stays on each side.
+    """
+    top, bottom, left, right = where
+    size = max(bottom - top, right - left)
+    x, y = max(0, round(scale * (left - size))), max(0, round(scale * (top - size)))
+    end, last = min(image.width, round(scale * (right + size))), min(image.height, round(scale * (bottom + size)))
+    near = to_grey(load(image.crop((x, y, end, last))))
+    parts = find_parts(near)
+    zoom = (end - x) / near.width
+    return parts, [(zoom * v + by) / scale for v, by in zip(around(parts), (y, y, x, x), strict=True)]
+
+
+def around(parts: list[Part]) -> Box:
+    """Return top, bottom, left, right of all parts together."""
+    top, bottom, left, right = zip(*(where for _, where in parts), strict=True)
+    return min(top), max(bottom), min(left), max(right)
+
+
+def find_parts(grey: Image.Image) -> list[Part]:
+    """Return the digit, and then the other parts that may be digits, in a picture of mode L. Raises NothingToSee."""
+    ruled = find_ink(grey)
+    ink = without_lines(ruled)
+    try:
+        parts = find_digits(ink)
+    except NothingToSee:  # the lines were the digit
+        ink = ruled
+        parts = find_digits(ink)
+    box = inner_box(*parts[0], ink)
+    if box:  # a sheet of paper on a table, or a drawn frame: the digit is inside
+        with contextlib.suppress(NothingToSee):  # nothing is inside: the frame was the digit
+            if is_filled(*parts[0], box):
+                return find_digits(without_lines(find_ink(grey.crop(box))))
+            left, top, right, bottom = box
+            inside = ink[top:bottom, left:right]
+            found = find_digits(inside)
+            if inside.max() > 0.25 * ink.max() and is_apart(found[0][1], box):  # else the frame is a 0, 6 or 8
+                return found
+    return parts
+
+
+def find_digits(ink: Floats) -> list[Part]:
+    """Return the digit's ink alone, full strokes at 1, cut out with a margin of one pixel, and
+    where it is in `ink`: top, bottom, left, right. After it come up to OTHERS parts that may be digits, too.
+
+    Pixels above 0.4 of Otsu's threshold form connected parts. The one with the most ink is the
+    digit, together with good parts close to it (broken strokes).
+    """
+    parts = find_parts_above(ink, 0.4)
+    top, bottom, left, right = parts[0][1]
+    if right - left > 1.2 * (bottom - top):  # perhaps the digits of a number that touch
+        more = find_parts_above(ink, 0.8)
+        if len(more) > len(parts) and more[0][1][1] - more[0][1][0] > 0.8 * (bottom - top):
+            return more
+    return parts
+
+
+def find_parts_above(ink: Floats, share: float) -> list[Part]:
+    """Return what `find_digits` does, from the pixels above this share of Otsu's threshold."""
+    # The standard deviation of Gaussian noise. The lower quartile ignores strokes and their edges.
+    noise = 2.22 * quantile(np.abs(ink[::3, 1:] - ink[::3, :-1]), 0.25)
+    floor = max(3 * noise, 0.04)
+    seen = ink[ink > floor]
+    if not seen.size:
+        raise NothingToSee(BLANK)
+    high = otsu(seen)
+    padded = np.zeros((ink.shape[0] + 4, ink.shape[1] + 4), np.float32)
+    padded[2:-2, 2:-2] = ink
+    width = padded.shape[1]
+    mask = padded.ravel() > max(floor, share * high)
+    pixels = mask.nonzero()[0]
+    value = padded.ravel()[pixels]
+    # Join runs of neighbouring pixels to parts, not single pixels: there are far fewer runs.
+    changes = (mask[1:] != mask[:-1]).nonzero()[0] + 1
+    start, end = changes[::2], changes[1::2]
+    length = end - start
+    first = length.cumsum() - length
+    mass = np.add.reduceat(value * value, first, dtype=float)
+    peak = np.maximum.reduceat(value, first)
+    y, x = np.divmod(start, width)
+    groups = of_digits(label(start, end, width), y - 2, x - 2, length, mass, peak, high, ink.shape)
+    parts: list[Part] = []
+    for mine in groups:
+        rows, columns, mine = y[mine], (x[mine], (x + length)[mine]), np.repeat(mine, length)
+        own = np.sort(value[mine])
+        level = float(own[int(len(own) * 0.8)])
+        top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0].min()), int(columns[1].max())
+        if max(bottom - top, right - left) < 5 or level < max(0.1, 8 * noise):
+            if parts:
+                continue
+            raise NothingToSee(BLANK)
+        black = max(2 * noise, 0.08 * level)
+        digit = (padded[top - 1 : bottom + 1, left - 1 : right + 1] - black) / (level - black)
+        mask[pixels] = mine
+        strokes = mask.reshape(padded.shape)[top - 2 : bottom + 2, left - 2 : right + 2]
+        strokes = largest(strokes, (1, 1))  # and the grey edge around them
+        where = top - 2, bottom - 2, left - 2, right - 2
+        parts.append((np.minimum(np.maximum(digit, 0), 1) * strokes, where))
+    return parts
+
+
+def of_digits(
+    part: Ints,
+    y: Ints,
+    x: Ints,
+    width: Ints,
+    mass: NDArray,
+    peak: Floats,
+    high: float,
+    shape: tuple[int, ...],
+) -> list[Mask]:
+    """Return which runs of `width` pixels from (y, x), with this ink, belong to the digit, and to others.
+
+    Parts along the border, or from one side to another, are probably ruled lines, shadows or the
+    edge of a table. They count as the digit only if there is nothing else.
+    """
+    if part.max() == 0:  # there is only one part
+        return [part == 0]
+    height, across = shape
+    order = part.argsort(kind="stable")
+    count = np.bincount(part)
+    begin = count.cumsum() - count
+
+    def each(ufunc: np.ufunc, values: NDArray) -> NDArray:  # over the runs of each part
+        return ufunc.reduceat(values[order], begin)
+
+    outer = (y == 0) | (y == height - 1)
+    rim = each(np.add, np.where(outer, width, 1 * (x == 0) + (x + width == across)))
+    mass, peak = each(np.add, mass), each(np.maximum, peak)
+    top, bottom = y[order][begin], each(np.maximum, y)
+    left, right = each(np.minimum, x), each(np.maximum, x + width - 1)
+    length = np.maximum(bottom - top, right - left) + 1
+    sides = 1 * (top == 0) + (left == 0) + (bottom == height - 1) + (right == across - 1)
+    line = (rim > 0.3 * length) | (sides > 1)
+    main = (mass * (peak > high) * (1 - 0.95 * line)).argmax()
+    good = (peak > 0.75 * high) & (mass > 0.02 * mass[main]) & ~line
+    groups: list[Mask] = []
+    high_enough = 0.0
+    while len(groups) <= OTHERS:
+        keep = np.arange(len(mass)) == main
+        for _ in range(3):  # a part that joins may be close to others
+            good &= ~keep
+            if not good.any():
+                break
+            first, last = top[keep].min(), bottom[keep].max()
+            start, end = left[keep].min(), right[keep].max()
+            size = max(last - first, end - start) + 1
+            longer = np.maximum(length, size)
+            above = np.maximum(top - last, first - bottom) - 1  # the gap, in rows
+            beside = np.maximum(left - end, start - right) - 1
+            # As high as this one, and beside it: the next digit of a number.
+            tall = np.minimum(bottom - top, last - first) + 1 > 0.7 * (np.maximum(bottom - top, last - first) + 1)
+            wide = np.maximum(right, end) - np.minimum(left, start) > 0.55 * (last - first + 1)
+            overlap = -beside > 0.25 * np.minimum(right - left, end - start)
+            # A smaller gap sideways: the next digit of a number may stand there.
+            near = (above < 0.25 * longer) & (beside < 0.12 * longer)
+            keep |= good & near & ~(tall & wide & ~overlap)
+        good &= ~keep
+        tallest = bottom[keep].max() - top[keep].min() + 1
+        if not groups:
+            high_enough = 0.4 * tallest
+            good &= (sides == 0) | (sides[main] > 0)
+        if tallest >= high_enough:
+            groups.append(keep[part])
+        if not good.any():
+            break
+        main = (mass * good).argmax()
+    return groups
+
+
+def otsu(values: Floats) -> float:
+    """Return the threshold that best separates `values` (0..1) into two classes (Otsu 1979).
+
+    Each value is weighted by its size, so that faint texture does not outweigh a small digit.
+    """
+    weight = np.bincount((values * 255).astype(np.uint8), minlength=256) * LEVELS
+    below, moment = weight.cumsum(), (weight * LEVELS).cumsum()
+    spread = np.maximum(below * (below[-1] - below), 1).astype(float)
+    between = (moment[-1] * (below / below[-1]) - moment) ** 2 / spread
+    return float(between.argmax()) / 255
+
+
+def label(start: Ints, end: Ints, width: int) -> Ints:
+    """Return for each run of pixels, from `start` to before `end` in rows of `width`, the number,
+    0.., of its 8-connected part.
+
+    Union-find in whole arrays: neighbours hook the larger root to the smaller one until all
+    agree (Shiloach and Vishkin 1982), a few rounds whatever the picture.
+    """
+    mine = np.arange(len(start))
+    ones, others = [], []
+    for shift in (-width, width):  # the first run that touches, in the row above and below
+        near = np.minimum(end.searchsorted(start + shift), len(start) - 1)
+        touch = (start[near] <= end + shift) & (end[near] >= start + shift)
+        ones.append(mine[touch])
+        others.append(near[touch])
+    one, other = np.concatenate(ones), np.concatenate(others)
+    root = mine.copy()
+    while one.size:
+        np.minimum.at(root, np.maximum(one, other), np.minimum(one, other))
+        for _ in range(len(root).bit_length()):  # each step halves the way to the root
+            root = root[root]
+        one, other = root[one], root[other]
+        differ = one != other
+        one, other = one[differ], other[differ]
+    return ((root == mine).cumsum() - 1)[root]
+
+
+def inner_box(digit: Floats, where: Box, ink: Floats) -> Box | None:
+    """Return left, top, right, bottom of the inside of a large sheet or frame, None if it is neither.
+
+    A sheet or frame runs along all four sides of its bounding box; a digit touches each side in a
+    few places only.
+    """
+    first, last, start, end = where
+    y, x = round((last - first) * 0.12), round((end - start) * 0.12)
+    if min(y, x) < 3 or last - first < 0.3 * ink.shape[0] or end - start < 0.3 * ink.shape[1]:
+        return None
+    part = digit[1:-1, 1:-1] > 0
+    sides = part[:y].any(0), part[-y:].any(0), part[:, :x].any(1), part[:, -x:].any(1)
+    if min(np.count_nonzero(side) / side.size for side in sides) < 0.85:
+        return None
+    return start + x, first + y, end - x, last - y
+
+
+def is_filled(digit: Floats, where: Box, box: Box) -> bool:
+    """Return whether most of the `inner_box` is ink: a sheet, not a frame."""
+    left, top, right, bottom = box
+    first, _, start, _ = where
+    inside = digit[top - first + 1 : bottom - first + 1, left - start + 1 : right - start + 1]
+    return bool(np.count_nonzero(inside) > 0.8 * inside.size)
+
+
+def is_apart(where: Box, box: Box) -> bool:
+    """Return whether what was found inside a frame stands apart from it and is as high as a digit: the middle
+    stroke of an 8, or what is left of thick strokes, is not."""
+    top, bottom, left, right = where
+    width, height = box[2] - box[0], box[3] - box[1]
+    touches = top <= 0 or left <= 0 or bottom >= height or right >= width
+    return not touches and bottom - top > 0.25 * height and bottom - top > 0.5 * (right - left)
+
+
+def fit(digit: Floats) -> Floats:
+    """Scale the digit to 20x20 and put its centre of mass at (14, 14) of 28x28, like MNIST."""
+    unit = (max(digit.shape) - 2) / 20  # pixels of the digit for one pixel of the result, without the margin
+    small = scaling(digit.sum(1), unit) @ digit @ scaling(digit.sum(0), unit).T
+    strokes = np.sort(small[small > 0.1 * small.max()])
+    full = strokes[int(len(strokes) * 0.8)]  # thin strokes came out grey
+    return np.minimum(small / full, 1)[..., np.newaxis]
+
+
+def scaling(ink: Floats, unit: float) -> Floats:
+    """Return the (28, n) matrix that scales n pixels by 1 / `unit`, with the centre of `ink` at 14.
+
+    Each row is a triangle around its pixel, `unit` wide to each side, as in Pillow's BILINEAR.
+    """
+    pad = math.ceil(15 * unit)  # the background counts too
+    pixel = np.arange(-pad, len(ink) + pad, dtype=np.float32)
+    centre = float(ink @ pixel[pad:-pad]) / float(ink.sum())
+    at = np.float32(centre) + np.float32(unit) * OUTPUT
+    weight = np.maximum(1 - np.abs(pixel - at) / max(unit, 1), 0)
+    return weight[:, pad:-pad] / weight.sum(1, keepdims=True)
