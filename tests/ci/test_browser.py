@@ -51,8 +51,8 @@ def view(request: pytest.FixtureRequest) -> dict:
 def visit(browser: Browser, axe: str, view: dict) -> Iterator[Visit]:
     """Open an address; after the test, check that the page has kept all that is asked of every page.
 
-    No error in the console (but for `refusals` answers that the test has provoked; None: any number), no request to another host, nothing
-    wider than the screen, and no violation of accessibility that axe-core could find.
+    No error in the console (but for `refusals` answers that the test has provoked; None: any number), no request to
+    another host, nothing wider than the screen, and no violation of accessibility that axe-core could find.
     """
 
     def open_page(address: str, refusals: int | None = 0) -> Page:
