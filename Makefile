@@ -9,10 +9,10 @@ FOLDERS := $(sort $(dir $(wildcard */requirements*.in */*/requirements.in)))
 UV := .venv/scripts/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help python run stop logs test test-all lint audit sbom measure soak overload fuzz bench train lock clean
+.PHONY: help python run stop logs test test-all lint audit sbom arm64 measure soak overload fuzz bench train lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## */\1\t/' | expand -t 12
+	@grep -hE '^[a-z0-9%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9%-]+):.*## */\1\t/' | expand -t 12
 
 python:
 	@$(PYTHON) -c '$(SUPPORTED)' || { echo "$(PYTHON) is $$($(PYTHON) -V 2>&1). Set one from 3.11 to 3.13, as in: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
@@ -49,6 +49,9 @@ audit: .venv/ci  ## ask PyPI whether a locked package has a known vulnerability
 sbom: .venv/ci $(EXAMPLES:%=.venv/%)  ## list the packages of each example in sbom/, in the format CycloneDX
 	@mkdir -p sbom; for example in $(EXAMPLES); do echo "sbom/$$example.json"; \
 		.venv/ci/bin/cyclonedx-py environment --output-reproducible --output-file sbom/$$example.json .venv/$$example || exit 1; done
+
+arm64: python  ## build the four images for ARM, run them, and check their answers (on Intel and AMD, an emulator takes half an hour)
+	@$(PYTHON) scripts/arm64.py $(ARGS)
 
 measure: .venv/ci  ## measure size, start, memory and stop of the four containers, and the cost of a picture
 	@.venv/ci/bin/python scripts/measure.py

@@ -1,9 +1,11 @@
 """The Makefile: what its targets do where Docker, the right Python or a way past the proxy is missing."""
 
+import arm64
 import contextlib
 import http.server
 import os
 import pytest
+import re
 import requests
 import shutil
 import socket
@@ -45,7 +47,9 @@ def make(*arguments: str, folder: str | Path = ROOT, **environment: str) -> str:
 
 
 def test_help_lists_the_targets():
-    assert {"run", "run-%", "stop", "logs", "test", "test-all"} <= {line.split()[0] for line in make().splitlines()}
+    listed = [line.split()[0] for line in make().splitlines()]
+    assert listed == re.findall(r"^(\S+):.* ## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {"run", "run-%", "stop", "logs", "test", "test-all", "arm64"} <= set(listed)
 
 
 @pytest.mark.parametrize("example", IMAGES)
@@ -175,6 +179,52 @@ def test_a_container_of_somebody_else(image):
         assert docker("inspect", "--format", "{{.State.Running}}", "hello_world") == "true"
     finally:
         docker("rm", "--force", "hello_world")
+
+
+INTEL_ALONE = """\
+#!/bin/sh
+# stands for the Docker of a machine without an emulator, and for one without buildx
+case "$*" in
+    info) ;;
+    "buildx version") exit $BUILDX_VERSION ;;
+    "buildx inspect --bootstrap") echo "Platforms: linux/amd64*, linux/amd64/v2, linux/386, linux/arm/v7" ;;
+    *) echo "docker $*: not expected" ; exit 99 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"BUILDX_VERSION": "0"}, r"no emulator\. Install one: `docker run .+ --install arm64`, .+ qemu-user-static`"),
+        ({"BUILDX_VERSION": "1"}, r"no buildx here: run `sudo apt install docker-buildx`"),
+        (NO_ENGINE | {"PATH": os.environ["PATH"]}, r"Images for ARM need Docker, but Docker is not"),
+    ],
+    ids=["no emulator", "no buildx", "no Docker"],
+)
+def test_arm64_says_what_is_missing(tmp_path, environment, sentence):
+    docker = tmp_path / "docker"
+    docker.write_text(INTEL_ALONE)
+    docker.chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = run("make", "arm64", f"PYTHON={sys.executable}", **path | environment)
+    assert done.returncode == 2
+    assert re.search(sentence, done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.docker
+def test_arm64_finds_a_wrong_answer_and_a_wrong_processor(image, monkeypatch):
+    """Shown with images for this machine's processor."""
+    ours = docker("version", "--format", "{{.Server.Arch}}")
+    monkeypatch.setattr(arm64, "PLATFORM", f"linux/{ours}")
+    with pytest.raises(RuntimeError, match=r"hello_world answers '<!doctype html>.* does not begin with 'Hello World'"):
+        arm64.check("hello_world", image("passing_arguments"))
+    if ours == "arm64":
+        assert arm64.check("hello_world", image("hello_world")) == "Hello World"
+    else:
+        with pytest.raises(RuntimeError, match=r"hello_world runs on .+, not on aarch64"):
+            arm64.check("hello_world", image("hello_world"))
 
 
 def test_a_clone_with_the_line_ends_of_windows(tmp_path):

@@ -5,7 +5,8 @@ import pytest
 import re
 import shutil
 import subprocess
-from examples import ROOT
+import sys
+from examples import IMAGES, ROOT
 from helpers import python
 from pathlib import Path
 
@@ -35,6 +36,20 @@ def test_a_package_with_another_hash_does_not_get_in(tmp_path):
     assert answer.returncode == 1
     assert "PACKAGES DO NOT MATCH THE HASHES" in answer.stderr
     assert not (tmp_path / "packages").exists()
+
+
+LOCKED = sorted(path for example in IMAGES for path in (ROOT / example).glob("requirements*.txt"))
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("requirements", LOCKED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_package_has_a_wheel_for_arm(tmp_path, requirements, version):
+    """For Linux with the glibc of Ubuntu 24.04. Without a wheel, a build in an image fails, as there is no compiler."""
+    wheels = ["--python-platform", "aarch64-manylinux_2_39", "--python-version", version, "--only-binary", ":all:"]
+    install = ["pip", "install", "--dry-run", "--target", tmp_path, "--no-deps", "--require-hashes", "-r", requirements]
+    command = [python("scripts").with_name("uv"), *install, "--python", sys.executable, *wheels]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
 
 
 def test_training_twice_gives_the_same_file(tmp_path):
