@@ -28,6 +28,7 @@ SIZE = 28  # pixels
 BATCH = 128
 VALIDATION = 5000  # images
 EUROPEAN = {1: 0.5, 7: 0.25}  # share of the label that is shown a second time, redrawn
+RARER = 0.1  # by this factor, pictures without a digit are rarer when the service is used
 TYPED, WITHOUT = 0.15, 0.4  # drawn pictures for each image of MNIST: digits in type, and what is no digit
 
 
@@ -185,7 +186,9 @@ def fit(model: keras.Model, images: np.ndarray, labels: np.ndarray, epochs: int)
 
 def calibrate(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> float:
     """Divide the weights of the last layer by the temperature that makes the true labels most
-    probable, and return it (Guo, Pleiss, Sun and Weinberger, ICML 2017)."""
+    probable, and return it (Guo, Pleiss, Sun and Weinberger, ICML 2017). Half of `images` show no digit;
+    among the pictures that people send they are RARER, so that label becomes less probable
+    (Saerens, Latinne and Decaestecker, Neural Computation 14, 2002)."""
     layer = model.get_layer("logits")
     logits = keras.Model(model.input, layer.output).predict(images, batch_size=500, verbose=0)
 
@@ -194,7 +197,9 @@ def calibrate(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> flo
         return -float(scores[np.arange(len(labels)), labels].mean())
 
     best = min(np.geomspace(0.1, 10, 401), key=loss)
-    layer.set_weights([weights / best for weights in layer.get_weights()])
+    weights, bias = (values / best for values in layer.get_weights())
+    bias[LABELS.index(NOTHING)] += math.log(RARER)
+    layer.set_weights([weights, bias])
     return float(best)
 
 
