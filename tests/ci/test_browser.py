@@ -464,9 +464,10 @@ def test_take_a_photo(digits, view):
 @pytest.mark.parametrize("example", ["passing_arguments", "simple_ml", "image_classification"])
 def test_copy_the_command(server, visit, view, tmp_path, example):
     """Over plain HTTP, where browsers keep navigator.clipboard back; and what is copied runs, and answers the same."""
-    page = visit(server(example).replace("127.0.0.1", PLAIN))
+    draws = example == "image_classification"  # and half of a 3 may be none
+    page = visit(server(example).replace("127.0.0.1", PLAIN), refusals=None if draws else 0)
     assert page.evaluate("isSecureContext") is False
-    if example == "image_classification":
+    if draws:
         draw_three(page, "has_touch" in view)
         (tmp_path / "digit.png").write_bytes(downloaded(page, "#save"))
     page.get_by_role("button", name="Copy").click()
