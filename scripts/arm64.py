@@ -21,7 +21,7 @@ NO_BUILDX = "Docker has no buildx here: run `sudo apt install docker-buildx`, or
 NO_EMULATOR = (
     "This machine cannot run programs for ARM, because it has no emulator. Install one: "
     "`docker run --privileged --rm tonistiigi/binfmt --install arm64`, "
-    "or on Debian and Ubuntu `sudo apt install qemu-user-static`. Docker Desktop brings one."
+    "or `sudo apt install qemu-user-static` (not on Debian 12: QEMU 7.2 is too old). Docker Desktop brings one."
 )
 
 
