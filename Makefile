@@ -50,7 +50,7 @@ sbom: .venv/ci $(EXAMPLES:%=.venv/%)  ## list the packages of each example in sb
 	@mkdir -p sbom; for example in $(EXAMPLES); do echo "sbom/$$example.json"; \
 		.venv/ci/bin/cyclonedx-py environment --output-reproducible --output-file sbom/$$example.json .venv/$$example || exit 1; done
 
-arm64: python  ## build the four images for ARM, run them, and check their answers (minutes on ARM; an hour or more on Intel or AMD, in an emulator)
+arm64: python  ## build the four images for ARM, run them, and check their answers (minutes on ARM; up to an hour on Intel or AMD, in an emulator)
 	@$(PYTHON) scripts/arm64.py $(ARGS)
 
 measure: .venv/ci  ## measure size, start, memory and stop of the four containers, and the cost of a picture
