@@ -58,9 +58,9 @@ def classify(file: IO[bytes]) -> dict[str, Any]:
         if request.args.get("input") == "1":
             seen["input"] = picture.round().astype(int).squeeze(axis=2 if network.shape[2] == 1 else ()).tolist()
         answer = network.predict(picture)
-        if answer["prediction"] == network.nothing:
-            raise NothingToSee(f"The picture shows none of the labels: {network.nothing}.")
-        count = sum(network.predict(other)["prediction"] != network.nothing for other in others)
+        if answer["prediction"] == network.unknown:
+            raise NothingToSee(f"This picture fits none of the labels: {network.unknown}.")
+        count = sum(network.predict(other)["prediction"] != network.unknown for other in others)
     except (NothingToSee, FloatingPointError) as error:
         abort(problem(UnprocessableEntity(str(error)), **seen))
     return answer | ({"others": count} if network.digits else {}) | seen

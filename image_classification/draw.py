@@ -1,7 +1,7 @@
 """Draw what train.py shows the network beside MNIST: pictures without a digit, and digits that nobody wrote by hand.
 
-A network that has seen digits alone takes everything for one. It learns what is none from other pictures, although
-these are not the ones that people will send (outlier exposure: Hendrycks, Mazeika, Dietterich, ICLR 2019).
+A network that has learned only digits takes every picture for a digit. If it also learns pictures without a digit, it
+doubts other such pictures, too (outlier exposure: Hendrycks, Mazeika, Dietterich, ICLR 2019).
 """
 
 import math
@@ -30,9 +30,9 @@ LETTERS = {  # of Hershey's fonts (1967), without those that look like a digit
     "astrology": "!#$%&+?@[]^_{|}",
     "mathupp": "!#%@ijklmn",
 }
-# the ends of the seven bars of a display, and which of them each digit has
-BARS = [((0, 0), (1, 0)), ((0, 0), (0, 1)), ((1, 0), (1, 1)), ((0, 1), (1, 1))]
-BARS += [((0, 1), (0, 2)), ((1, 1), (1, 2)), ((0, 2), (1, 2))]
+# the ends of the seven segments of a display, and which of them are lit for each digit
+SEGMENTS = [((0, 0), (1, 0)), ((0, 0), (0, 1)), ((1, 0), (1, 1)), ((0, 1), (1, 1))]
+SEGMENTS += [((0, 1), (0, 2)), ((1, 1), (1, 2)), ((0, 2), (1, 2))]
 LIT = ["012456", "25", "02346", "02356", "1235", "01356", "013456", "025", "0123456", "012356"]
 
 
@@ -81,7 +81,7 @@ def dense(stroke: Points, step: float) -> Points:
     return np.stack([np.interp(np.union1d(at, fine), at, stroke[:, axis]) for axis in (0, 1)], 1)
 
 
-def ink(strokes: Strokes, width: float) -> Image.Image:
+def drawing(strokes: Strokes, width: float) -> Image.Image:
     """Draw strokes in white on black, mode L. `width` is the pen's, where the drawing is 1."""
     image = Image.new("L", (SIDE, SIDE))
     draw = ImageDraw.Draw(image)
@@ -109,7 +109,7 @@ def line(*points: tuple[float, float]) -> Points:
     return np.array(points, float)
 
 
-# ---- What is no digit. Each function returns one picture, mode L, light on dark.
+# ---- Pictures without a digit. Each function returns one, mode L, light on dark.
 
 
 def sign(rng: np.random.Generator) -> Image.Image:
@@ -118,7 +118,8 @@ def sign(rng: np.random.Generator) -> Image.Image:
     corners = int(rng.integers(4, 9))
     tips = np.arange(2 * corners + 1) * math.pi / corners
     star = np.stack([np.sin(tips), -np.cos(tips)], 1) * np.where(np.arange(2 * corners + 1) % 2, 0.45, 1)[:, None]
-    heart = np.stack([16 * np.sin(turn) ** 3, -13 * np.cos(turn) + 5 * np.cos(2 * turn) + 2 * np.cos(3 * turn)], 1)
+    t = np.linspace(0, 2 * math.pi, 40)
+    heart = np.stack([16 * np.sin(t) ** 3, -13 * np.cos(t) + 5 * np.cos(2 * t) + 2 * np.cos(3 * t)], 1)
     mouth = circle(0.5, 0.5 + rng.uniform(-0.1, 0.1), rng.uniform(0.2, 0.3), 0.4, math.pi - 0.4)
     eyes = [circle(0.5 + side * 0.18, 0.35, 0.03) for side in (-1, 1)]
     house = [line((0, 1), (0, 0.4), (0.5, 0), (1, 0.4), (1, 1), (0, 1)), line((0, 0.4), (1, 0.4))]
@@ -142,7 +143,7 @@ def sign(rng: np.random.Generator) -> Image.Image:
         [circle(0.5, 0.5, 0.5), *cross],
         [circle(0.5, 0.5, 0.5), circle(0.5, 0.5, rng.uniform(0.1, 0.35))],
         [circle(0.5, 0.5, 0.25), *rays],
-        [heart[:41] if turn[-1] < 14 else heart],
+        [heart],
         [star],
         [np.stack([turn * np.cos(turn), turn * np.sin(turn)], 1)],
         [wave],
@@ -159,11 +160,9 @@ def sign(rng: np.random.Generator) -> Image.Image:
         [line((0, 0.2), (1, 0.2)), line((0, 0.5), (1, 0.5)), line((0, 0.8), (1, 0.8))],
     ]
     strokes = unit(things[rng.integers(len(things))])
-    if rng.random() < 0.3:
-        quarter = int(rng.integers(4)) * math.pi / 2
-        spin = np.array([[math.cos(quarter), -math.sin(quarter)], [math.sin(quarter), math.cos(quarter)]])
-        strokes = [(stroke - 0.5) @ spin + 0.5 for stroke in strokes]
-    return ink(by_hand(strokes, rng), pen(rng))
+    for _ in range(rng.integers(4) if rng.random() < 0.3 else 0):  # quarters of a turn
+        strokes = [np.stack([1 - y, x], 1) for x, y in (stroke.T for stroke in strokes)]
+    return drawing(by_hand(strokes, rng), pen(rng))
 
 
 def scribble(rng: np.random.Generator) -> Image.Image:
@@ -178,24 +177,29 @@ def scribble(rng: np.random.Generator) -> Image.Image:
             weights = np.hanning(15) / np.hanning(15).sum()
             curve = np.stack([np.convolve(np.pad(c, 7, "edge"), weights, "valid") for c in curve.T], 1)
         strokes.append(curve * rng.uniform(0.3, 1, 2))
-    return ink(unit(strokes), pen(rng) / 1.5)
+    return drawing(unit(strokes), pen(rng) / 1.5)
+
+
+def hand(rng: np.random.Generator) -> Image.Image:
+    """A palm, a wrist and some fingers."""
+    image = Image.new("L", (SIDE, SIDE))
+    draw = ImageDraw.Draw(image)
+    x, y = SIDE * rng.uniform(0.45, 0.55), SIDE * 0.65
+    draw.ellipse((x - 20, y - 18, x + 20, y + 22), fill=255)
+    draw.line((x, y, x + rng.uniform(-10, 10), SIDE), fill=255, width=int(rng.integers(18, 30)))
+    for angle in np.linspace(-1.1, 1.1, 5)[rng.random(5) < 0.7]:
+        angle += rng.uniform(-0.15, 0.15)
+        length, width = rng.uniform(28, 48), int(rng.integers(6, 12))
+        end = x + length * math.sin(angle), y - length * math.cos(angle)
+        draw.line((x, y, *end), fill=255, width=width)
+        draw.circle(end, width / 2, fill=255)
+    return image.rotate(float(rng.uniform(-50, 50)), Image.Resampling.BILINEAR)
 
 
 def blob(rng: np.random.Generator) -> Image.Image:
-    """Filled shapes that overlap: spots, fingers of a hand, corners of things."""
+    """Filled shapes that overlap, with holes in them: spots, shadows, corners of things."""
     image = Image.new("L", (SIDE, SIDE))
     draw = ImageDraw.Draw(image)
-    if rng.random() < 0.4:  # a hand
-        x, y = SIDE * rng.uniform(0.45, 0.55), SIDE * 0.65
-        draw.ellipse((x - 20, y - 18, x + 20, y + 22), fill=255)
-        draw.line((x, y, x + rng.uniform(-10, 10), SIDE), fill=255, width=int(rng.integers(18, 30)))
-        for angle in np.linspace(-1.1, 1.1, 5)[rng.random(5) < 0.7]:
-            angle += rng.uniform(-0.15, 0.15)
-            length, width = rng.uniform(28, 48), int(rng.integers(6, 12))
-            end = x + length * math.sin(angle), y - length * math.cos(angle)
-            draw.line((x, y, *end), fill=255, width=width)
-            draw.circle(end, width / 2, fill=255)
-        return image.rotate(float(rng.uniform(-50, 50)), Image.Resampling.BILINEAR)
     for _ in range(rng.integers(2, 7)):
         x, y = rng.uniform(0.25, 0.75, 2) * SIDE
         kind, fill = rng.random(), 255 if rng.random() < 0.75 else 0
@@ -244,7 +248,7 @@ def word(letters: list[Strokes], rng: np.random.Generator) -> Image.Image:
     right = max(stroke[:, 0].max() for stroke in strokes)
     height = rng.uniform(0.4, 0.7)
     strokes += [line((0, height), (right, height))] if rng.random() < 0.6 else []  # so that they are one part
-    return ink(unit(strokes), pen(rng) / 2)
+    return drawing(unit(strokes), pen(rng) / 2)
 
 
 def pair(images: NDArray[np.uint8], rng: np.random.Generator) -> Image.Image:
@@ -264,10 +268,8 @@ def pair(images: NDArray[np.uint8], rng: np.random.Generator) -> Image.Image:
 
 
 def touch(one: NDArray, other: NDArray, overlap: int) -> bool:
-    """Whether the ink of two pictures meets, if the second begins `overlap` columns before the end of the first."""
-    if overlap == 0:
-        return False
-    return bool((np.minimum(one[:, -overlap:], other[:, :overlap]) > 100).any())
+    """Return whether the ink of two pictures meets if the last `overlap` columns of one are the first of the other."""
+    return overlap > 0 and bool((np.minimum(one[:, -overlap:], other[:, :overlap]) > 100).any())
 
 
 def no_digits(count: int, images: NDArray[np.uint8], labels: NDArray, seed: int) -> Iterator[Image.Image]:
@@ -276,9 +278,10 @@ def no_digits(count: int, images: NDArray[np.uint8], labels: NDArray, seed: int)
     letters = glyphs(LETTERS)
     turned = images[np.isin(labels, [2, 3, 4, 5, 7])]
     kinds: list[Callable[[], Image.Image]] = [
-        lambda: ink(by_hand(letters[rng.integers(len(letters))], rng), pen(rng)),
+        lambda: drawing(by_hand(letters[rng.integers(len(letters))], rng), pen(rng)),
         lambda: sign(rng),
         lambda: scribble(rng),
+        lambda: hand(rng),
         lambda: blob(rng),
         lambda: texture(rng),
         lambda: leaves(rng),
@@ -286,13 +289,13 @@ def no_digits(count: int, images: NDArray[np.uint8], labels: NDArray, seed: int)
         lambda: pair(images, rng),
         lambda: Image.fromarray(np.rot90(turned[rng.integers(len(turned))], rng.choice([1, 3]))),
     ]
-    shares = [0.42, 0.16, 0.09, 0.08, 0.06, 0.05, 0.07, 0.04, 0.03]
+    shares = [0.42, 0.16, 0.09, 0.03, 0.05, 0.06, 0.05, 0.07, 0.04, 0.03]
     for kind in rng.choice(len(kinds), count, p=shares):
         yield kinds[kind]()
 
 
 def typed_digits(count: int, seed: int) -> Iterator[tuple[Image.Image, int]]:
-    """Yield `count` digits, mode L, and their values: of typefaces, of seven bars as on a display, and boxy ones."""
+    """Yield `count` digits, mode L, and their values: of typefaces, of seven-segment displays, and boxy ones."""
     rng = np.random.default_rng(seed)
     fonts = [*ROMAN, *SCRIPT, *GOTHIC[:2]]
     typed = [glyphs({font: "0123456789"}) for font in fonts]
@@ -301,11 +304,10 @@ def typed_digits(count: int, seed: int) -> Iterator[tuple[Image.Image, int]]:
             strokes = typed[rng.integers(len(fonts))][value]
             if value == 0 and rng.random() < 0.3:
                 strokes = [circle(0.5, 0.5, 0.5)]
-            yield ink(by_hand(strokes, rng), pen(rng)), int(value)
+            yield drawing(by_hand(strokes, rng), pen(rng)), int(value)
             continue
         gap, wide, slant = rng.choice([0, 0, 0.04]), rng.uniform(0.7, 1.3), rng.uniform(0, 0.25)
-        bars = [BARS[int(bar)] for bar in LIT[value]]
-        ends = [np.array(bar, float) for bar in bars]
-        ends = [(1 - gap) * bar + gap * bar.mean(0) for bar in ends]
-        strokes = [bar * (wide, 1) + np.stack([slant * (1 - bar[:, 1]), 0 * bar[:, 1]], 1) for bar in ends]
-        yield ink(by_hand(unit(strokes), rng, rng.choice([0, 0.3, 0.6])), max(pen(rng), gap)), int(value)
+        ends = [np.array(SEGMENTS[int(segment)], float) for segment in LIT[value]]
+        ends = [(1 - gap) * each + gap * each.mean(0) for each in ends]  # shorter
+        strokes = [np.stack([wide * x + slant * (1 - y), y], 1) for x, y in (each.T for each in ends)]
+        yield drawing(by_hand(unit(strokes), rng, rng.choice([0, 0.3, 0.6])), max(pen(rng), gap)), int(value)

@@ -37,7 +37,7 @@ def export(
     *,
     title: str = "Image classification",
     task: str | None = None,
-    nothing: str | None = None,
+    unknown: str | None = None,
     range: str | None = None,
     bgr: bool = False,
     size: int | Sequence[int] | None = None,
@@ -60,8 +60,8 @@ def export(
       "pil-bilinear", "pil-nearest" and so on, as load_img and torchvision do it.
     - `task`: "softmax", "logits", "sigmoid", "logit", "several", "several-logits" or "number" (see model.py).
     - `output`: the name of the output to serve, if there are several.
-    - `nothing`: the label of pictures that show none of the other labels. The service does not predict it: it answers
-      such a picture with a 422, and the probabilities of the other labels sum to less than 1.
+    - `unknown`: the label of pictures that fit no other label. The service does not predict it: it answers such a
+      picture with a 422, and the probabilities of the other labels sum to less than 1.
     - `preprocess`: "photo", or "digit" for networks trained on MNIST.
 
     `quantize` stores the weights in 8 bits. The file's answers are compared with the network's own on random pictures,
@@ -82,7 +82,7 @@ def export(
             "resize": resize,
             "bgr": bgr,
             "output": source.output,
-            "nothing": nothing,
+            "unknown": unknown,
         }
         shape, layout = layout_of(source.shape, size)
         metadata |= layout
@@ -97,7 +97,7 @@ def export(
             samples += real_pictures(pictures, metadata) if pictures else []
             values = answers(Network(candidate).outputs, samples)
             metadata["task"] = task_of(values, last_step(content, source.output), names, task, source.loss)
-            check_nothing(nothing, names, metadata["task"])
+            check_unknown(unknown, names, metadata["task"])
             write(candidate, content, names, metadata)
             compared = compare(Network(candidate), source, samples, quantize)
             Path(path).write_bytes(candidate.read_bytes())
@@ -121,13 +121,14 @@ def checked(labels: Sequence[Any]) -> list[str]:
     return names
 
 
-def check_nothing(nothing: str | None, labels: list[str], task: str) -> None:
-    if nothing is None:
+def check_unknown(unknown: str | None, labels: list[str], task: str) -> None:
+    """Refuse an `unknown` that is not a label, or that belongs to a network which does not choose one label of many."""
+    if unknown is None:
         return
-    if nothing not in labels:
-        raise Refusal(f"`nothing` is one of the labels, and {nothing!r} is none of them")
+    if unknown not in labels:
+        raise Refusal(f"`unknown` must be one of the labels, and {unknown!r} is not")
     if task not in ("softmax", "logits"):
-        raise Refusal(f"`nothing` is for networks that predict one label of many, and the task of this one is {task}")
+        raise Refusal(f"`unknown` is for networks that predict one label of many, and the task of this one is {task}")
 
 
 def layout_of(shape: tuple[int | None, ...], size: int | Sequence[int] | None) -> tuple[list[int], dict[str, Any]]:
@@ -343,7 +344,7 @@ def main() -> None:
     parser.add_argument("--size", metavar="HEIGHTxWIDTH", help="of the pictures in training, if it takes any size")
     parser.add_argument("--resize", default="bilinear", choices=RESIZE, help="how pictures were resized in training")
     parser.add_argument("--task", choices=TASKS, help="what the outputs are (see model.py)")
-    parser.add_argument("--nothing", metavar="LABEL", help="the label that means none of the others: it gets a 422")
+    parser.add_argument("--unknown", metavar="LABEL", help="the label of pictures that fit no other: they get a 422")
     parser.add_argument("--output", metavar="NAME", help="the output to serve, if there are several")
     parser.add_argument("--preprocess", default="photo", choices=METHODS, help="how a picture becomes the input")
     parser.add_argument("--quantize", action="store_true", help="store the weights in 8 bits: a smaller file")

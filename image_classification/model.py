@@ -47,7 +47,7 @@ class Network:
                 self.labels = archive.read("labels.txt").decode().split("\n")[:-1]
             self.title, self.task = self.metadata["title"], self.metadata["task"]
             self.digits = self.metadata["preprocess"] == "digit"
-            self.nothing = self.metadata.get("nothing")  # the label of pictures that show none of the others
+            self.unknown = self.metadata.get("unknown")  # the label of pictures that fit no other label
             (height, width), channels = self.metadata["size"], self.metadata["channels"]
             self.shape = height, width, channels
 
@@ -68,9 +68,9 @@ class Network:
             raise ValueError(f"{path} is missing or damaged, or export.py did not write it: {error}") from error
         self.lock = threading.Lock()  # the interpreter is not thread-safe
         # labels that are all whole numbers are answered as numbers; "007" is a name
-        names = [label for label in self.labels if label != self.nothing]
+        names = [label for label in self.labels if label != self.unknown]
         whole = all(label.isdecimal() and str(int(label)) == label for label in names)
-        self.values: list[Any] = [int(label) if whole and label != self.nothing else label for label in self.labels]
+        self.values: list[Any] = [int(label) if whole and label != self.unknown else label for label in self.labels]
 
     def check(self) -> None:
         """Run the network on a grey picture. Raises ValueError if it fails, or if its outputs do not fit the labels."""
@@ -119,8 +119,7 @@ class Network:
     def predict(self, picture: NDArray) -> dict[str, Any]:
         """Return the answer to a picture: its label, labels or number, and the probability of each label.
 
-        The label `nothing` has no probability in the answer, and the prediction is this label only if it is the most
-        probable one.
+        The label `unknown` is predicted if it is the most probable one, but the answer does not hold its probability.
         """
         probabilities = self.probabilities(picture)
         if self.task == "number":
@@ -130,5 +129,5 @@ class Network:
         else:
             prediction = self.values[probabilities.argmax()]
         shares = [round(p, 4) for p in probabilities.clip(0, 1).tolist()]
-        named = {label: share for label, share in zip(self.labels, shares, strict=True) if label != self.nothing}
+        named = {label: share for label, share in zip(self.labels, shares, strict=True) if label != self.unknown}
         return {"prediction": prediction, "probabilities": named}

@@ -34,8 +34,8 @@ def prediction(network: Network) -> dict[str, Any]:
         seen = {"type": "array", "items": seen, "minItems": size, "maxItems": size}
     seen["description"] = "The picture that the network saw, only with `?input=1`: grey, or red, green and blue"
     share = {"type": "number", "minimum": 0, "maximum": 1}
-    labels = [label for label in network.labels if label != network.nothing]
-    values = [value for value in network.values if value != network.nothing]
+    labels = [label for label in network.labels if label != network.unknown]
+    values = [value for value in network.values if value != network.unknown]
     probabilities = {"type": "object", "properties": dict.fromkeys(labels, share), "required": labels}
     properties: dict[str, Any] = {"prediction": {"enum": values}}
     if network.task == "number":
@@ -48,7 +48,7 @@ def prediction(network: Network) -> dict[str, Any]:
     if network.digits:
         properties["others"] = {"type": "integer", "minimum": 0, "description": "How many further digits there are"}
     example = network.predict(np.full(network.shape, 127, np.float32))
-    if example["prediction"] == network.nothing:
+    if example["prediction"] == network.unknown:
         example["prediction"] = values[0]
     if network.digits:
         example["others"] = 0

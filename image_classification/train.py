@@ -22,14 +22,14 @@ from model import Network
 from pathlib import Path
 from PIL import Image, ImageDraw
 
-NOTHING = "this does not look like a digit"  # the label of pictures without one
-LABELS = [*"0123456789", NOTHING]  # what the service answers, in the order of the outputs
+UNKNOWN = "this does not look like a digit"  # the label of pictures without one
+LABELS = [*"0123456789", UNKNOWN]  # what the service answers, in the order of the outputs
 SIZE = 28  # pixels
 BATCH = 128
 VALIDATION = 5000  # images
 EUROPEAN = {1: 0.5, 7: 0.25}  # share of the label that is shown a second time, redrawn
 RARER = 0.1  # by this factor, pictures without a digit are rarer when the service is used
-TYPED, WITHOUT = 0.15, 0.4  # drawn pictures for each image of MNIST: digits in type, and what is no digit
+TYPED, WITHOUT = 0.15, 0.4  # drawn pictures for each image of MNIST: digits in type, and pictures without a digit
 
 
 def prepared(images: Iterable[Image.Image]) -> np.ndarray:
@@ -48,7 +48,7 @@ def drawn(count: int, images: np.ndarray, labels: np.ndarray, seed: int) -> tupl
     they are left out. `images`, (n, 28, 28) uint8, and `labels` are MNIST's, since draw.py makes some from them."""
     pictures = prepared(no_digits(count, images, labels, seed))
     pictures = pictures[(pictures > 0.2).any((1, 3)).sum(1) >= 10]
-    return pictures, np.full(len(pictures), LABELS.index(NOTHING))
+    return pictures, np.full(len(pictures), LABELS.index(UNKNOWN))
 
 
 def european(image: np.ndarray, label: int, rng: np.random.Generator) -> np.ndarray:
@@ -198,7 +198,7 @@ def calibrate(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> flo
 
     best = min(np.geomspace(0.1, 10, 401), key=loss)
     weights, bias = (values / best for values in layer.get_weights())
-    bias[LABELS.index(NOTHING)] += math.log(RARER)
+    bias[LABELS.index(UNKNOWN)] += math.log(RARER)
     layer.set_weights([weights, bias])
     return float(best)
 
@@ -257,8 +257,16 @@ def main() -> None:
     fit(model, x_train, y_train, args.epochs)
     temperature = calibrate(model, x_held, y_held)
     print(f"{temperature=:.2f}")
-    options: dict = {"title": "Handwritten digits", "preprocess": "digit", "range": "0..1", "quantize": True}
-    export(model, LABELS, args.output, nothing=NOTHING, **options)
+    export(
+        model,
+        LABELS,
+        args.output,
+        title="Handwritten digits",
+        unknown=UNKNOWN,
+        range="0..1",
+        preprocess="digit",
+        quantize=True,
+    )
 
     probabilities = served(args.output, x_held)
     report("Held-out digits", probabilities[:held_out], y_held[:held_out])

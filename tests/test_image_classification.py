@@ -49,7 +49,18 @@ def test_answer(url):
     answer = send(url, to_file(drawing())).json()
     assert answer["prediction"] == 7
     assert list(answer["probabilities"]) == list("0123456789")
-    assert 0.9 < sum(answer["probabilities"].values()) <= 1.001  # the rest is the share of "no digit"
+    assert 0.9 < sum(answer["probabilities"].values()) <= 1.001  # the rest: it may show no digit
+    assert answer["others"] == 0
+
+
+@pytest.mark.parametrize("count", [2, 5, 11])
+def test_others_are_counted(url, count):
+    image = Image.new("RGB", (200 * count, 200), "white")
+    for place in range(count):
+        image.paste(drawing(), (200 * place, 0))
+    answer = send(url, to_file(image)).json()
+    assert answer["prediction"] == 7
+    assert answer["others"] == count - 1
 
 
 def letter(text: str) -> Image.Image:
@@ -68,7 +79,7 @@ def house() -> Image.Image:
 @pytest.mark.parametrize(
     "picture", [*map(letter, "ACEFHKMNRTUVWX#@%kw"), house()], ids=[*"ACEFHKMNRTUVWX#@%kw", "house"]
 )
-def test_what_is_no_digit(url, picture):
+def test_a_picture_without_a_digit_is_refused(url, picture):
     answer = send(url, to_file(picture), params={"input": "1"})
     assert_problem(answer, 422)
     assert "this does not look like a digit" in answer.json()["detail"]

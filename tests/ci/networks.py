@@ -147,9 +147,9 @@ def flowers() -> dict:
 
 
 @network
-def with_a_label_for_nothing() -> dict:
+def with_an_unknown_label() -> dict:
     labels = ["10", "20", "neither of the coins"]
-    return {"model": cnn((64, 64, 3), 3, "softmax"), "labels": labels, "range": "0..1", "nothing": labels[2]}
+    return {"model": cnn((64, 64, 3), 3, "softmax"), "labels": labels, "range": "0..1", "unknown": labels[2]}
 
 
 @network
@@ -423,7 +423,7 @@ def of_8_bits(path: Path, x: np.ndarray) -> list:
     return answers
 
 
-OPTIONS = ("range", "bgr", "size", "resize", "output", "quantize", "task", "nothing")
+OPTIONS = ("range", "bgr", "size", "resize", "output", "quantize", "task", "unknown")
 
 
 def build(name: str) -> dict:
@@ -532,8 +532,8 @@ def refused() -> dict[str, Callable[[], None]]:
         "a label of two lines": refuse(model, ["a", "b", "c\nd"], range="0..1"),
         "labels as a text": refuse(model, "abc", range="0..1"),
         "labels as a dict": refuse(model, {"b": 1, "a": 0, "c": 2}, range="0..1"),
-        "nothing that is no label": refuse(model, abc, range="0..1", nothing="d"),
-        "nothing of several": refuse(cnn((32, 32, 3), 3, "sigmoid"), abc, range="0..1", nothing="c"),
+        "unknown is not a label": refuse(model, abc, range="0..1", unknown="d"),
+        "unknown of several": refuse(cnn((32, 32, 3), 3, "sigmoid"), abc, range="0..1", unknown="c"),
         "a softmax of one": refuse(cnn((32, 32, 3), 1, "softmax"), ["cat", "dog"], range="0..1"),
         "a relu at the end": refuse(cnn((32, 32, 3), 3, "relu"), abc, range="0..1"),
         "sigmoid and categorical": refuse(categorical, abc, range="0..1"),

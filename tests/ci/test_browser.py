@@ -359,7 +359,7 @@ def test_a_dot_is_ink(digits):
     expect(page.locator("#drawing canvas")).to_be_visible()
 
 
-def test_what_is_no_digit_is_said_and_shown(digits):
+def test_a_picture_without_a_digit_is_refused_and_shown(digits):
     cross = Image.new("L", (200, 200), 255)
     ImageDraw.Draw(cross).line([(40, 40), (160, 160)], 0, 20)
     ImageDraw.Draw(cross).line([(160, 40), (40, 160)], 0, 20)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from examples import ROOT
 from pathlib import Path
-from PIL import Image
+from PIL import Image, ImageDraw
 
 EXAMPLE = ROOT / "image_classification"
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -40,6 +40,17 @@ def test_folder(url, tmp_path):
     assert len([line for line in lines if line.startswith("  0/three.png -> ")]) == 14
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width == 4 * 260
+
+
+def test_a_picture_without_a_digit_belongs_into_the_folder_none(url, tmp_path):
+    for folder in "none", "4":
+        (tmp_path / folder).mkdir()
+        image = Image.new("L", (200, 200), 255)
+        ImageDraw.Draw(image).line([(40, 40), (160, 160), (100, 100), (160, 40), (40, 160)], 0, 20)
+        image.save(tmp_path / folder / "cross.png")
+    answer = evaluate(url, tmp_path)
+    assert "50.00% of 2 (1 misread)" in answer.stdout
+    assert "  4/cross.png -> none 0.00" in answer.stdout
 
 
 def test_mnist_file(url, tmp_path):

@@ -17,7 +17,7 @@ BUILDER = Path(__file__).with_name("networks.py")
 EIGHT_BITS = {"weights_of_8_bits", "tflite_of_8_bits"}
 NETWORKS = [line.split()[1].split("(")[0] for line in BUILDER.read_text().split("@network\n")[1:]]
 SEVERAL = {"several_labels", "several_labels_as_scores"}
-NOTHING = "with_a_label_for_nothing"
+UNKNOWN = "with_an_unknown_label"
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def probabilities(name: str, values: np.ndarray) -> np.ndarray:
     return np.concatenate([1 - values, values], 1) if values.shape[1] == 1 and name != "age" else values
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name != NOTHING])
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != UNKNOWN])
 def test_it_is_served_with_its_own_answers(folder, tmp_path, name):
     case = json.loads((folder / name / "answers.json").read_text())
     assert "refused" not in case, case["refused"]
@@ -67,6 +67,7 @@ def test_it_is_served_with_its_own_answers(folder, tmp_path, name):
         )
         assert all(answer.keys() == {"prediction"} for answer in answers)
         return
+    assert all("others" not in answer for answer in answers)
     labels = case["labels"]
     assert len({str(answer["prediction"]) for answer in answers}) > 1
     assert want.max() > 0.5
@@ -80,10 +81,10 @@ def test_it_is_served_with_its_own_answers(folder, tmp_path, name):
             assert str(answer["prediction"]) == labels[values.argmax()]
 
 
-def test_a_picture_that_shows_none_of_the_labels_is_refused(folder, tmp_path):
-    case = json.loads((folder / NOTHING / "answers.json").read_text())
+def test_a_picture_that_fits_none_of_the_labels_is_refused(folder, tmp_path):
+    case = json.loads((folder / UNKNOWN / "answers.json").read_text())
     copy = copy_of("image_classification", tmp_path / "image_classification")
-    shutil.copy(folder / NOTHING / "model.tflite", copy)
+    shutil.copy(folder / UNKNOWN / "model.tflite", copy)
     refused = []
     with process("image_classification", copy, GRANIAN_WORKERS="1") as (url, _):
         for path, shares in zip(sorted(folder.glob("*.png")), case["answers"], strict=True):
@@ -92,7 +93,7 @@ def test_a_picture_that_shows_none_of_the_labels_is_refused(folder, tmp_path):
             assert np.shape(answer.json()["input"]) == (64, 64, 3)
             if refused[-1]:
                 assert answer.status_code == 422
-                assert answer.json()["detail"] == "The picture shows none of the labels: neither of the coins."
+                assert answer.json()["detail"] == "This picture fits none of the labels: neither of the coins."
             else:
                 assert answer.json()["prediction"] == [10, 20][np.argmax(shares)]
                 assert answer.json()["probabilities"] == pytest.approx({"10": shares[0], "20": shares[1]}, abs=0.01)
@@ -124,8 +125,8 @@ SENTENCES = {  # and what each must name
     "a label of two lines": "printed",
     "labels as a text": "list",
     "labels as a dict": "list",
-    "nothing that is no label": "'d'",
-    "nothing of several": "several",
+    "unknown is not a label": "'d'",
+    "unknown of several": "several",
     "a softmax of one": "always 1",
     "a relu at the end": "--task",
     "sigmoid and categorical": "--task",
