@@ -201,7 +201,7 @@ def of_digits(
     main = (mass * (peak > high) * (1 - 0.95 * line)).argmax()
     good = (peak > 0.75 * high) & (mass > 0.02 * mass[main]) & ~line
     groups: list[Mask] = []
-    high_enough = 0.0
+    least_height = 0.0
     while len(groups) <= OTHERS:
         keep = np.arange(len(mass)) == main
         for _ in range(3):  # a part that joins may be close to others
@@ -214,19 +214,19 @@ def of_digits(
             longer = np.maximum(length, size)
             above = np.maximum(top - last, first - bottom) - 1  # the gap, in rows
             beside = np.maximum(left - end, start - right) - 1
-            # As high as this one, and beside it: the next digit of a number.
+            # As high as this part, beside it, and too wide together: this is the next digit of a number.
             tall = np.minimum(bottom - top, last - first) + 1 > 0.7 * (np.maximum(bottom - top, last - first) + 1)
             wide = np.maximum(right, end) - np.minimum(left, start) > 0.55 * (last - first + 1)
             overlap = -beside > 0.25 * np.minimum(right - left, end - start)
-            # A smaller gap sideways: the next digit of a number may stand there.
+            # Parts of a digit are near each other, and nearer sideways, where the next digit may stand.
             near = (above < 0.25 * longer) & (beside < 0.12 * longer)
             keep |= good & near & ~(tall & wide & ~overlap)
         good &= ~keep
-        tallest = bottom[keep].max() - top[keep].min() + 1
+        own_height = bottom[keep].max() - top[keep].min() + 1
         if not groups:
-            high_enough = 0.4 * tallest
-            good &= (sides == 0) | (sides[main] > 0)
-        if tallest >= high_enough:
+            least_height = 0.4 * own_height
+            good &= (sides == 0) | (sides[main] > 0)  # others are at the border only if the digit is, too
+        if own_height >= least_height:
             groups.append(keep[part])
         if not good.any():
             break

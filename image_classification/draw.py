@@ -1,4 +1,4 @@
-"""Draw what train.py shows the network beside MNIST: pictures without a digit, and digits that nobody wrote by hand.
+"""Draw what train.py shows the network beside MNIST: pictures without a digit, and printed digits.
 
 A network that has learned only digits takes every picture for a digit. If it also learns pictures without a digit, it
 doubts other such pictures, too (outlier exposure: Hendrycks, Mazeika, Dietterich, ICLR 2019).
@@ -294,14 +294,14 @@ def no_digits(count: int, images: NDArray[np.uint8], labels: NDArray, seed: int)
         yield kinds[kind]()
 
 
-def typed_digits(count: int, seed: int) -> Iterator[tuple[Image.Image, int]]:
+def printed_digits(count: int, seed: int) -> Iterator[tuple[Image.Image, int]]:
     """Yield `count` digits, mode L, and their values: of typefaces, of seven-segment displays, and boxy ones."""
     rng = np.random.default_rng(seed)
     fonts = [*ROMAN, *SCRIPT, *GOTHIC[:2]]
-    typed = [glyphs({font: "0123456789"}) for font in fonts]
+    printed = [glyphs({font: "0123456789"}) for font in fonts]
     for value in rng.integers(10, size=count):
         if rng.random() < 0.65:
-            strokes = typed[rng.integers(len(fonts))][value]
+            strokes = printed[rng.integers(len(fonts))][value]
             if value == 0 and rng.random() < 0.3:
                 strokes = [circle(0.5, 0.5, 0.5)]
             yield drawing(by_hand(strokes, rng), pen(rng)), int(value)

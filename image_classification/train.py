@@ -1,7 +1,7 @@
 """Train the network that reads the digits, and write it to model.tflite. To serve your own network, edit this file.
 
-A small Keras CNN learns the training images of MNIST, digits in type, and pictures without a digit, which draw.py
-draws. They are prepared as the service prepares an upload, and distorted anew in every epoch. The first 5,000 of the
+A small Keras CNN learns the training images of MNIST, and what draw.py draws: printed digits, and pictures without a
+digit. All are prepared as the service prepares an upload, and distorted anew in every epoch. The first 5,000 of the
 60,000 are held out to calibrate the probabilities: MNIST is sorted by writer, so the network has not learned from these
 people. The 10,000 test images are used once, at the end.
 """
@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from collections.abc import Iterable
 from digit import digit
-from draw import no_digits, typed_digits
+from draw import no_digits, printed_digits
 from export import export
 from ink import NothingToSee
 from keras import layers
@@ -28,8 +28,8 @@ SIZE = 28  # pixels
 BATCH = 128
 VALIDATION = 5000  # images
 EUROPEAN = {1: 0.5, 7: 0.25}  # share of the label that is shown a second time, redrawn
-RARER = 0.1  # by this factor, pictures without a digit are rarer when the service is used
-TYPED, WITHOUT = 0.15, 0.4  # drawn pictures for each image of MNIST: digits in type, and pictures without a digit
+PRINTED, WITHOUT = 0.15, 0.4  # drawn for each image of MNIST: printed digits, and pictures without a digit
+RARER = 0.1  # pictures without a digit are sent to the service so much less often than they are in the calibration
 
 
 def prepared(images: Iterable[Image.Image]) -> np.ndarray:
@@ -245,11 +245,11 @@ def main() -> None:
     redrawn = [european(x_train[i], int(y_train[i]), rng) for i in again]
 
     print("Drawing pictures, and preparing all as the service would …")
-    typed, y_typed = zip(*typed_digits(int(TYPED * len(x_train)), seed=1), strict=True)
+    printed, y_printed = zip(*printed_digits(int(PRINTED * len(x_train)), seed=1), strict=True)
     no_digit, y_no_digit = drawn(int(WITHOUT * len(x_train)), x_train, y_train, seed=1)
     held_no_digit, y_held_no_digit = drawn(len(x_held), x_held, y_held, seed=2)
-    x_train = np.concatenate([prepared(map(Image.fromarray, [*x_train, *redrawn])), prepared(typed), no_digit])
-    y_train = np.concatenate([y_train, y_train[again], y_typed, y_no_digit])
+    x_train = np.concatenate([prepared(map(Image.fromarray, [*x_train, *redrawn])), prepared(printed), no_digit])
+    y_train = np.concatenate([y_train, y_train[again], y_printed, y_no_digit])
     x_held = np.concatenate([prepared(map(Image.fromarray, x_held)), held_no_digit])
     y_held = np.concatenate([y_held, y_held_no_digit])
     model = build()
