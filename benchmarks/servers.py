@@ -72,7 +72,7 @@ def tables(image: str) -> list[Server]:
         Server("LitServe", LITSERVE, "litserve"),
         Server("MLflow", MLFLOW, "mlflow", path="/invocations", many="/invocations", wrap="dataframe_records"),
         Server("KServe", KSERVE, "kserve", path=kserve, many=kserve, wrap="instances"),
-        *limits("table", image),
+        *limits("row", image),
     ]
 
 
