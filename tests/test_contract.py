@@ -174,9 +174,12 @@ def test_wrong_setting():
 
 
 @pytest.mark.parametrize("example", IMAGES)
-def test_port_of_the_environment_and_exit_code_0(example):
+def test_port_of_the_environment_and_exit_code_0(example, tmp_path):
     """Where GRANIAN_PORT is empty, PORT counts, which Cloud Run, Heroku and Render set. SIGTERM ends the service."""
-    with process(example, GRANIAN_PORT="", PORT=str(free_port())) as (_, server):
+    log = tmp_path / "log"
+    with process(example, log=log, GRANIAN_PORT="", PORT=str(free_port())) as (_, server):
+        # a worker that is still starting misses SIGTERM, and Granian waits for it until GRANIAN_WORKERS_KILL_TIMEOUT
+        eventually("both workers have started", lambda: log.read_text().count("Started worker") == 2)
         before = time.monotonic()
         server.terminate()
         assert server.wait(10) == 0
