@@ -1,4 +1,4 @@
-"""Draw what train.py shows the network beside MNIST: pictures without a digit, and printed digits.
+"""Draw what train.py shows the network beside MNIST: pictures without a digit, and digits in other forms.
 
 A network that has learned only digits takes every picture for a digit. If it also learns pictures without a digit, it
 doubts other such pictures, too (outlier exposure: Hendrycks, Mazeika, Dietterich, ICLR 2019).
@@ -100,6 +100,14 @@ def pen(rng: np.random.Generator) -> float:
     return math.exp(rng.uniform(math.log(0.03), math.log(0.16)))
 
 
+def smooth(knots: Points) -> Points:
+    """Return a curve along the knots, with rounded corners."""
+    at = np.linspace(0, len(knots) - 1, 12 * len(knots))
+    curve = np.stack([np.interp(at, np.arange(len(knots)), knots[:, axis]) for axis in (0, 1)], 1)
+    weights = np.hanning(15) / np.hanning(15).sum()
+    return np.stack([np.convolve(np.pad(c, 7, "edge"), weights, "valid") for c in curve.T], 1)
+
+
 def circle(x: float, y: float, radius: float, start: float = 0, end: float = 2 * math.pi) -> Points:
     angle = np.linspace(start, end, 30)
     return np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], 1)
@@ -171,11 +179,7 @@ def scribble(rng: np.random.Generator) -> Image.Image:
     many = rng.random() < 0.4
     for _ in range(rng.integers(4, 12) if many else rng.integers(1, 4)):
         knots = rng.random((3 if many else rng.integers(7, 20), 2))
-        at = np.linspace(0, len(knots) - 1, 12 * len(knots))
-        curve = np.stack([np.interp(at, np.arange(len(knots)), knots[:, axis]) for axis in (0, 1)], 1)
-        if rng.random() < 0.7:  # rounded corners
-            weights = np.hanning(15) / np.hanning(15).sum()
-            curve = np.stack([np.convolve(np.pad(c, 7, "edge"), weights, "valid") for c in curve.T], 1)
+        curve = smooth(knots) if rng.random() < 0.7 else knots
         strokes.append(curve * rng.uniform(0.3, 1, 2))
     return drawing(unit(strokes), pen(rng) / 1.5)
 
@@ -259,7 +263,8 @@ def pair(images: NDArray[np.uint8], rng: np.random.Generator) -> Image.Image:
         columns.append(image[:, used[0] : used[-1] + 1])
     wide = columns[0].astype(int)
     for more in columns[1:]:
-        by = next((n for n in range(more.shape[1]) if touch(wide, more, n)), 3) + 1
+        narrow = min(wide.shape[1], more.shape[1])
+        by = next((n for n in range(1, narrow) if touch(wide, more, n)), min(3, narrow - 1)) + 1
         both = np.zeros((28, wide.shape[1] + more.shape[1] - by), int)
         both[:, : wide.shape[1]] = wide
         both[:, -more.shape[1] :] = np.maximum(both[:, -more.shape[1] :], more)
@@ -269,7 +274,7 @@ def pair(images: NDArray[np.uint8], rng: np.random.Generator) -> Image.Image:
 
 def touch(one: NDArray, other: NDArray, overlap: int) -> bool:
     """Return whether the ink of two pictures meets if the last `overlap` columns of one are the first of the other."""
-    return overlap > 0 and bool((np.minimum(one[:, -overlap:], other[:, :overlap]) > 100).any())
+    return bool((np.minimum(one[:, -overlap:], other[:, :overlap]) > 100).any())
 
 
 def no_digits(count: int, images: NDArray[np.uint8], labels: NDArray, seed: int) -> Iterator[Image.Image]:
@@ -294,13 +299,30 @@ def no_digits(count: int, images: NDArray[np.uint8], labels: NDArray, seed: int)
         yield kinds[kind]()
 
 
-def printed_digits(count: int, seed: int) -> Iterator[tuple[Image.Image, int]]:
-    """Yield `count` digits, mode L, and their values: of typefaces, of seven-segment displays, and boxy ones."""
+def form(value: int, rng: np.random.Generator) -> Strokes:
+    """Return the strokes of a 1, 3, 7 or 8 as many people write them, but hardly anyone in MNIST: a 1 on a long foot,
+    a 3 whose top is flat, a narrow 7 whose top rises, an 8 that is open at the top."""
+    belly = smooth(line((0.35, 0.4), (0.7, 0.42), (0.85, 0.6), (0.8, 0.85), (0.55, 1), (0.25, 1), (0, 0.88)))
+    return {
+        1: [line((0.2, rng.uniform(0.15, 0.4)), (0.5, 0), (0.5, 1)), line((rng.uniform(-0.1, 0.4), 1), (1.2, 1))],
+        3: [np.concatenate([line((0.05, 0), (rng.uniform(0.6, 0.8), 0)), belly])],
+        7: [line((0, rng.uniform(0, 0.12)), (rng.uniform(0.45, 0.65), 0), (rng.uniform(0, 0.25), 1))],
+        8: [smooth(line((0.8, 0), (0.3, 0), (0.2, 0.3), (0.8, 0.7), (0.5, 1.1), (0.1, 0.8), (0.7, 0.3), (0.9, 0.1)))],
+    }[value]
+
+
+def other_digits(count: int, seed: int) -> Iterator[tuple[Image.Image, int]]:
+    """Yield `count` digits, mode L, and their values: of typefaces, of seven-segment displays, boxy ones, and other
+    forms of handwriting."""
     rng = np.random.default_rng(seed)
     fonts = [*ROMAN, *SCRIPT, *GOTHIC[:2]]
     printed = [glyphs({font: "0123456789"}) for font in fonts]
     for value in rng.integers(10, size=count):
-        if rng.random() < 0.65:
+        kind = rng.random()
+        if kind < 0.2 and value in (1, 3, 7, 8):
+            yield drawing(by_hand(form(value, rng), rng), pen(rng)), int(value)
+            continue
+        if kind < 0.65:
             strokes = printed[rng.integers(len(fonts))][value]
             if value == 0 and rng.random() < 0.3:
                 strokes = [circle(0.5, 0.5, 0.5)]

@@ -1,9 +1,9 @@
 """Train the network that reads the digits, and write it to model.tflite. To serve your own network, edit this file.
 
-A small Keras CNN learns the training images of MNIST, and what draw.py draws: printed digits, and pictures without a
-digit. All are prepared as the service prepares an upload, and distorted anew in every epoch. The first 5,000 of the
-60,000 are held out to calibrate the probabilities: MNIST is sorted by writer, so the network has not learned from these
-people. The 10,000 test images are used once, at the end.
+A small Keras CNN learns the training images of MNIST, and what draw.py draws: digits in other forms, and pictures
+without a digit. All are prepared as the service prepares an upload, and distorted anew in every epoch. The first 5,000
+of the 60,000 are held out to calibrate the probabilities: MNIST is sorted by writer, so the network has not learned
+from these people. The 10,000 test images are used once, at the end.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from collections.abc import Iterable
 from digit import digit
-from draw import no_digits, printed_digits
+from draw import no_digits, other_digits
 from export import export
 from ink import NothingToSee
 from keras import layers
@@ -28,7 +28,7 @@ SIZE = 28  # pixels
 BATCH = 128
 VALIDATION = 5000  # images
 EUROPEAN = {1: 0.5, 7: 0.25}  # share of the label that is shown a second time, redrawn
-PRINTED, WITHOUT = 0.15, 0.4  # drawn for each image of MNIST: printed digits, and pictures without a digit
+OTHER, WITHOUT = 0.15, 0.4  # drawn for each image of MNIST: digits in other forms, and pictures without a digit
 RARER = 0.1  # pictures without a digit are sent to the service so much less often than they are in the calibration
 
 
@@ -74,7 +74,7 @@ def european(image: np.ndarray, label: int, rng: np.random.Generator) -> np.ndar
         lean = math.atan2(head - foot, height)
         width = max(1.5, 0.75 * image.sum() / 255 / math.hypot(height, np.ptp(columns)))
         angle = rng.uniform(lean + 0.35, max(lean + 0.35, 1.2))  # never level: that is a 7
-        line(top + width / 2, head, angle, height * rng.uniform(0.2, 0.5), width)
+        line(top + width / 2, head, angle, height * rng.uniform(0.2, 0.6), width)
         if abs(lean) < 0.25 and rng.random() < 0.4:
             angle, length = math.pi / 2 + rng.uniform(-0.15, 0.15), height * rng.uniform(0.15, 0.55)
             line(bottom, foot, angle, length, width)
@@ -225,7 +225,7 @@ def report(title: str, probabilities: np.ndarray, labels: np.ndarray) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", metavar="FILE.npz", help="MNIST (Keras would download it)")
-    parser.add_argument("--epochs", type=int, default=12, metavar="N")
+    parser.add_argument("--epochs", type=int, default=20, metavar="N")
     parser.add_argument("--limit", type=int, metavar="N", help="use the first N images only")
     parser.add_argument("--output", type=Path, default=Path("model.tflite"), metavar="FILE")
     args = parser.parse_args()
@@ -245,11 +245,11 @@ def main() -> None:
     redrawn = [european(x_train[i], int(y_train[i]), rng) for i in again]
 
     print("Drawing pictures, and preparing all as the service would …")
-    printed, y_printed = zip(*printed_digits(int(PRINTED * len(x_train)), seed=1), strict=True)
+    others, y_others = zip(*other_digits(int(OTHER * len(x_train)), seed=1), strict=True)
     no_digit, y_no_digit = drawn(int(WITHOUT * len(x_train)), x_train, y_train, seed=1)
     held_no_digit, y_held_no_digit = drawn(len(x_held), x_held, y_held, seed=2)
-    x_train = np.concatenate([prepared(map(Image.fromarray, [*x_train, *redrawn])), prepared(printed), no_digit])
-    y_train = np.concatenate([y_train, y_train[again], y_printed, y_no_digit])
+    x_train = np.concatenate([prepared(map(Image.fromarray, [*x_train, *redrawn])), prepared(others), no_digit])
+    y_train = np.concatenate([y_train, y_train[again], y_others, y_no_digit])
     x_held = np.concatenate([prepared(map(Image.fromarray, x_held)), held_no_digit])
     y_held = np.concatenate([y_held, y_held_no_digit])
     model = build()

@@ -69,6 +69,22 @@ def test_what_it_trains_is_served(trainer, printed_digits, folder):
     assert list(answer["probabilities"]) == list("0123456789")
 
 
+PAIRS = """
+import numpy as np
+from draw import pair
+
+thin, wide = np.zeros((2, 28, 28), np.uint8)
+thin[:, 14] = wide[4:24, 4:24] = 255
+random = np.random.default_rng(0)
+for _ in range(100):
+    assert pair(np.stack([thin, wide]), random).width <= 3 * 60
+"""
+
+
+def test_digits_that_touch_have_any_width(trainer, folder):
+    docker("run", "--rm", "--volume", f"{folder}:/train:ro", trainer, "-c", PAIRS)
+
+
 COLOURS = {"rust": (180, 60, 30), "moss": (70, 120, 50), "sky": (110, 170, 230)}
 TRAIN_COLOURS = f"""
 import keras, numpy as np
