@@ -1,8 +1,8 @@
 """Make the model that all servers of a group get: models.py FOLDER GROUP.
 
 iris, forest, frame: FOLDER/GROUP.joblib, fitted by scikit-learn. iris and forest learn the data of simple_ml/train.py.
-picture: picture.keras and picture.tflite, the network of image_classification/train.py. It learns only the ten samples,
-for a few seconds: that is enough to compare answers, and the speed does not depend on what it has learned.
+picture: picture.keras and picture.tflite, the network of image_classification/train.py. It learns only the samples that
+are sent, for a few seconds: that is enough to compare answers, and the speed does not depend on what it has learned.
 mobilenet_v2, resnet50: those of keras.applications, with random weights and 1000 labels, as .keras and .tflite.
 """
 
@@ -44,10 +44,11 @@ def picture(folder: Path) -> None:
     keras.utils.set_random_seed(1)
     names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     samples = ROOT / "image_classification" / "samples"
-    images = np.stack([digit(Image.open(samples / f"{name}.png")) for name in names])
+    files = [*(f"{name}.png" for name in names), "three_photo.jpg"]
+    images = np.stack([digit(Image.open(samples / file)) for file in files])
     network = train.build()
     network.compile("adam", "sparse_categorical_crossentropy")
-    network.fit(np.repeat(images, 4, 0), np.repeat(range(10), 4), epochs=60, batch_size=40, verbose=0)
+    network.fit(np.repeat(images, 4, 0), np.repeat([*range(10), 3], 4), epochs=60, batch_size=44, verbose=0)
     network.save(folder / "picture.keras")
     export(network, range(11), folder / "picture.tflite", preprocess="digit", range="0..1", quantize=True)
 
