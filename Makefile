@@ -67,7 +67,7 @@ fuzz: .venv/fuzz simple_ml/model.onnx  ## fuzz /predict, ten minutes for each ta
 	@for target in $(or $(TARGET),passing_arguments simple_ml image_classification image_classification_form); do \
 		.venv/fuzz/bin/python fuzz/fuzz.py $$target -max_total_time=$(or $(SECONDS),600) || exit 1; done
 
-bench: .venv/benchmarks .venv/simple_ml-train .venv/image_classification-train  ## compare with other ways to serve a model, for half an hour (ARGS="--quick --groups iris": a part)
+bench: .venv/benchmarks .venv/simple_ml-train .venv/image_classification-train  ## compare with other ways to serve a model, for 40 minutes (ARGS="--quick --groups iris": a part)
 	@.venv/benchmarks/bin/python benchmarks/bench.py $(ARGS)
 
 train: .venv/simple_ml-train .venv/image_classification-train  ## train both models anew (DATA=mnist.npz: with your copy of MNIST)
