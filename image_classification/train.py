@@ -257,16 +257,8 @@ def main() -> None:
     fit(model, x_train, y_train, args.epochs)
     temperature = calibrate(model, x_held, y_held)
     print(f"{temperature=:.2f}")
-    export(
-        model,
-        LABELS,
-        args.output,
-        title="Handwritten digits",
-        unknown=UNKNOWN,
-        range="0..1",
-        preprocess="digit",
-        quantize=True,
-    )
+    title = "Handwritten digits"
+    export(model, LABELS, args.output, title=title, unknown=UNKNOWN, range="0..1", preprocess="digit")
 
     probabilities = served(args.output, x_held)
     report("Held-out digits", probabilities[:held_out], y_held[:held_out])
