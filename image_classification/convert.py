@@ -107,7 +107,7 @@ def keras_source(network: Any, output: str | None) -> Source:
         return values[index] if isinstance(values, list | tuple) else values
 
     function = tf.function(lambda x: pick(network(x, training=False)))
-    nothing = tf.Module()  # the converter would also save the network, which takes half of the time
+    empty = tf.Module()  # in place of the network, which the converter would save, too: half of the time
     losses = getattr(network, "loss", None)
     loss = losses.get(key) if isinstance(losses, dict) else losses
     name = loss if isinstance(loss, str) else getattr(loss, "name", None) or getattr(loss, "__name__", "")
@@ -115,7 +115,7 @@ def keras_source(network: Any, output: str | None) -> Source:
     return Source(
         shape=tuple(inputs[0].shape[1:]),
         run=lambda x: np.asarray(pick(network.predict(x, verbose=0))),
-        convert=lambda shape, quantize: convert(function, nothing, tf.TensorSpec(shape, kind), quantize),
+        convert=lambda shape, quantize: convert(function, empty, tf.TensorSpec(shape, kind), quantize),
         loss=str(name),
         steps=lambda shape: function.get_concrete_function(tf.TensorSpec(shape, kind)),
     )
@@ -210,7 +210,7 @@ def quiet() -> Iterator[None]:
 def convert(function: Any, owner: Any, spec: Any, quantize: bool) -> bytes:
     """Return a TensorFlow function as a LiteRT file. It is traced as for predictions, without training-only layers.
 
-    `owner` holds what the function uses and is no constant.
+    `owner` is the object that holds the function's resources. Its weights are not among them: they become constants.
     """
     try:
         with quiet():

@@ -464,7 +464,7 @@ def test_take_a_photo(digits, view):
 @pytest.mark.parametrize("example", ["passing_arguments", "simple_ml", "image_classification"])
 def test_copy_the_command(server, visit, view, tmp_path, example):
     """Over plain HTTP, where browsers keep navigator.clipboard back; and what is copied runs, and answers the same."""
-    draws = example == "image_classification"  # and half of a 3 may be none
+    draws = example == "image_classification"  # the page asks while one draws, and half of a 3 may get a 422
     page = visit(server(example).replace("127.0.0.1", PLAIN), refusals=None if draws else 0)
     assert page.evaluate("isSecureContext") is False
     if draws:

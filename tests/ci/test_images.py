@@ -12,7 +12,6 @@ from helpers import eventually
 
 pytestmark = pytest.mark.docker
 LIMITS = {"hello_world": 75, "passing_arguments": 75, "simple_ml": 220, "image_classification": 220}  # MB over the base
-LEGACY = ["hello_world", "simple_ml"]
 
 
 @pytest.mark.parametrize("example", IMAGES)
@@ -23,7 +22,7 @@ def test_size_over_the_base(image, example):
 
 @pytest.fixture(scope="module")
 def legacy(tmp_path_factory) -> Iterator[dict[str, str]]:
-    """Build copies of two folders, with one stage and with several, with the builder of Docker 20.10."""
+    """Build copies of the folders with the builder of Docker 20.10, beside each other: a build waits for downloads."""
     folder = tmp_path_factory.mktemp("legacy")
 
     def build(example: str) -> str:
@@ -32,13 +31,13 @@ def legacy(tmp_path_factory) -> Iterator[dict[str, str]]:
         docker("build", "--tag", tag, copy, env=os.environ | {"DOCKER_BUILDKIT": "0"})
         return tag
 
-    with ThreadPoolExecutor() as pool:  # beside each other: a build waits for downloads
-        tags = dict(zip(LEGACY, pool.map(build, LEGACY), strict=True))
+    with ThreadPoolExecutor(len(IMAGES)) as pool:
+        tags = dict(zip(IMAGES, pool.map(build, IMAGES), strict=True))
     yield tags
     docker("rmi", *tags.values())
 
 
-@pytest.mark.parametrize("example", LEGACY)
+@pytest.mark.parametrize("example", IMAGES)
 def test_the_legacy_builder_builds_it(legacy, example):
     with container(legacy[example]) as (port, _):
         assert requests.get(f"http://127.0.0.1:{port}", timeout=10).ok

@@ -93,8 +93,8 @@ LARGEST = [
 ]
 
 
-def at_once(image: Callable[[str], str], files: list[bytes]) -> list[requests.Response]:
-    """Send files from sixteen clients or fewer to a container with the memory of compose.yaml; none may kill it."""
+def sixteen_at_once(image: Callable[[str], str], files: list[bytes]) -> list[requests.Response]:
+    """Send files from sixteen clients to a container with the memory that compose.yaml gives it; none may kill it."""
 
     def post(content: bytes) -> requests.Response:
         """Send a picture, and again when the service asks for it, because too many bytes have come at once."""
@@ -112,16 +112,16 @@ def at_once(image: Callable[[str], str], files: list[bytes]) -> list[requests.Re
 
 
 @pytest.mark.parametrize("name", LARGEST)
-def test_many_at_once_of_one_kind(image, name):
-    for answer in at_once(image, [PICTURES[name][0]()] * 8):
+def test_sixteen_at_once_of_one_kind(image, name):
+    for answer in sixteen_at_once(image, [PICTURES[name][0]()] * 16):
         assert answer.status_code == 200, answer.text
         assert answer.json()["prediction"] == 7
 
 
-def test_many_at_once_of_every_mode_and_format(image):
+def test_sixteen_at_once_of_every_mode_and_format(image):
     files = {name: (encode(), status) for name, (encode, status) in PICTURES.items()}
     queue = random.Random(0).sample([*files], len(files))
-    answers = at_once(image, [files[name][0] for name in queue])
+    answers = sixteen_at_once(image, [files[name][0] for name in queue])
     for name, answer in zip(queue, answers, strict=True):
         if files[name][1] == 413:
             assert "too large" in assert_problem(answer, 413)["detail"], name
