@@ -22,6 +22,7 @@ Box = tuple[int, int, int, int]
 Part = tuple[Floats, Box]
 
 SMALL = 28  # a digit of fewer pixels at WORK is looked at again, with all its pixels
+BOXY = 0.65  # the width of a 0 or 8 with straight sides, compared to its height
 OTHERS = 11  # further parts that may be digits
 LEVELS = np.arange(256)
 OUTPUT = np.arange(-14, 14, dtype=np.float32)[:, np.newaxis]  # pixels of the result, from its centre
@@ -100,9 +101,19 @@ def find_parts(grey: Image.Image) -> list[Part]:
             left, top, right, bottom = box
             inside = ink[top:bottom, left:right]
             found = find_digits(inside)
-            if inside.max() > 0.25 * ink.max() and is_apart(found[0][1], box):  # else the frame is a 0, 6 or 8
+            if inside.max() > 0.25 * ink.max() and is_apart(found[0][1], box):
                 return found
+        parts[0] = narrow(*parts[0])  # the frame is the digit
     return parts
+
+
+def narrow(digit: Floats, where: Box) -> Part:
+    """Make a 0 or 8 with straight sides as narrow as most people write it, if it is at most about a square."""
+    height, width = digit.shape
+    if not BOXY * height < width < 1.1 * height:
+        return digit, where
+    size = round(BOXY * height), height
+    return np.asarray(Image.fromarray(digit).resize(size, Image.Resampling.BILINEAR)), where
 
 
 def find_digits(ink: Floats) -> list[Part]:

@@ -63,6 +63,19 @@ def test_others_are_counted(url, count):
     assert answer["others"] == count - 1
 
 
+@pytest.mark.parametrize("width", [80, 120, 160])
+@pytest.mark.parametrize("value", [0, 8])
+def test_boxy_digits(url, value, width):
+    """As on a display, or drawn with straight lines; the last ones are as wide as high."""
+    image = Image.new("L", (260, 220), 255)
+    ImageDraw.Draw(image).rectangle((40, 30, 40 + width, 190), outline=0, width=14)
+    if value == 8:
+        ImageDraw.Draw(image).line((40, 110, 40 + width, 110), 0, 14)
+    answer = send(url, to_file(image)).json()
+    assert answer["prediction"] == value
+    assert answer["probabilities"][str(value)] > 0.9
+
+
 def letter(text: str) -> Image.Image:
     image = Image.new("L", (200, 200), 255)
     ImageDraw.Draw(image).text((100, 100), text, 0, ImageFont.load_default(140), "mm")

@@ -237,6 +237,15 @@ def test_digit_is_no_frame(value, pen):
     assert max(scores) > 0.85
 
 
+@pytest.mark.parametrize(("width", "wanted"), [(180, 0.65), (260, 0.65), (300, 0.65), (400, 1.3)])
+@pytest.mark.parametrize("value", [0, 8])
+def test_a_boxy_digit_becomes_narrow(value, width, wanted):
+    """Up to a square; what is wider is no digit."""
+    image = boxy(SEGMENTS[value], size=(width + 100, 400), pen=20)
+    rows, columns = (np.nonzero(digit.digit(noisy(image))[..., 0].max(axis) > 0.5)[0] for axis in (1, 0))
+    assert (np.ptp(columns) + 1) / (np.ptp(rows) + 1) == pytest.approx(wanted, abs=0.1)
+
+
 @pytest.mark.parametrize("ink", [0, 255])
 def test_transparent_drawing_may_fill_the_canvas(ink):
     """More than half of it is ink, and all of the ink has one colour."""
