@@ -10,6 +10,7 @@ digit.py goes on from there.
 import math
 import numpy as np
 from collections.abc import Iterator
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 
@@ -250,9 +251,8 @@ def unruled(ink: Floats) -> Floats:
     slope = np.arange(-rise, rise + 1)
     far = rise // 2 + 1
     rows = np.arange(-far, height + far)  # where a line is in the middle of the width
-    thin = np.pad(thin, ((0, 0), (2 * far, 2 * far)))
-    at = rows + 2 * far + np.rint(slope[:, np.newaxis, np.newaxis] * place[:, np.newaxis]).astype(int)
-    found = thin[np.arange(len(thin))[:, np.newaxis], at]
+    windows = sliding_window_view(np.pad(thin, ((0, 0), (2 * far, 2 * far))), len(rows), axis=1)
+    found = windows[np.arange(len(thin)), far + np.rint(slope[:, np.newaxis] * place).astype(int)]
     found = np.minimum(found, 2 * np.minimum(found[:, :1], found[:, 1:2]))
     total = found.sum(1)
     best = (total * total).sum(1).argmax()
@@ -262,14 +262,17 @@ def unruled(ink: Floats) -> Floats:
         return ink
     seen, line = around_rows(seen), around_rows(line)
     shift = np.rint(slope[best] * ((np.arange(width) + 0.5) / width - 0.5)).astype(int)
-    level = np.pad(ink, ((2 * far, 2 * far), (0, 0)))[rows[:, np.newaxis] + 2 * far + shift, np.arange(width)]
+    at, columns = rows[:, np.newaxis] + 2 * far + shift, np.arange(width)
+    ink = np.pad(ink, ((2 * far, 2 * far), (0, 0)))
+    level = ink[at, columns]
     ruled = level[line]
     strength = np.zeros(len(level), np.float32)
     strength[line] = np.minimum(np.sort(ruled, 1)[:, int(0.6 * width)], 2 * seen[line])
     strength = around_rows(strength)[line, np.newaxis]
     level[line] = np.where(ruled < 2 * strength, 0, ruled)  # what is twice as dark is ink
-    level[line] = np.maximum(level[line], np.minimum(bridged(level)[line], ruled))
-    return level[np.arange(height)[:, np.newaxis] + far - shift, np.arange(width)]
+    level[line] = np.maximum(level[line], np.minimum(bridged(level, line.nonzero()[0]), ruled))
+    ink[at[line], columns] = level[line]
+    return ink[2 * far : 2 * far + height]
 
 
 def around_rows(values: NDArray) -> NDArray:
@@ -277,19 +280,21 @@ def around_rows(values: NDArray) -> NDArray:
     return largest(np.pad(values, 1)[np.newaxis], (0, 1))[0]
 
 
-def bridged(ink: Floats) -> Floats:
-    """Return the ink that is both above and below each pixel, straight or diagonally, within a line's thickness."""
+def bridged(ink: Floats, rows: NDArray[np.intp]) -> Floats:
+    """Return for these rows the ink that is both above and below each pixel, straight or diagonally, within a line's
+    thickness."""
     reach = 2 * THIN + 1
-    height, width = ink.shape
+    width = ink.shape[1]
     padded = np.pad(ink, reach)
-    result = np.zeros_like(ink)
+    near = {by: padded[rows + reach + by] for by in range(-reach, reach + 1)}
+    result = np.zeros((len(rows), width), np.float32)
     for lean in (-1, 0, 1):
         sides = []
         for way in (-1, 1):
-            side = np.zeros_like(ink)
+            side = np.zeros_like(result)
             for by in range(way, way * (reach + 1), way):
-                top, left = reach + by, reach + lean * by
-                np.maximum(side, padded[top : top + height, left : left + width], out=side)
+                left = reach + lean * by
+                np.maximum(side, near[by][:, left : left + width], out=side)
             sides.append(side)
         np.maximum(result, np.minimum(*sides), out=result)
     return result
