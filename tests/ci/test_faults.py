@@ -61,7 +61,7 @@ def load(url: str, failed: list[str]) -> Iterator[dict[str, int]]:
 @pytest.mark.docker
 def test_a_killed_worker_is_replaced_under_load(image):
     """At most one request of each client fails, and is answered when it is sent again. No other request fails."""
-    failed: list[str] = []
+    failed = []
     with container(image("hello_world")) as (port, name), load(f"http://127.0.0.1:{port}", failed) as counts:
         eventually("there are two workers", lambda: len(workers(name)) == 2)
         victim = workers(name).pop()
