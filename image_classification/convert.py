@@ -107,7 +107,7 @@ def keras_source(network: Any, output: str | None) -> Source:
         return values[index] if isinstance(values, list | tuple) else values
 
     function = tf.function(lambda x: pick(network(x, training=False)))
-    empty = tf.Module()  # in place of the network, which the converter would save, too: half of the time
+    empty = tf.Module()  # The converter saves this object. To save the network, too, would only take time.
     losses = getattr(network, "loss", None)
     loss = losses.get(key) if isinstance(losses, dict) else losses
     name = loss if isinstance(loss, str) else getattr(loss, "name", None) or getattr(loss, "__name__", "")

@@ -22,7 +22,7 @@ Box = tuple[int, int, int, int]
 Part = tuple[Floats, Box]
 
 SMALL = 28  # a digit of fewer pixels at WORK is looked at again, with all its pixels
-BOXY = 0.65  # the width of a 0 or 8 with straight sides, compared to its height
+BOXY = 0.65  # of its height: the width that a 0 or 8 with straight sides gets, if it is wider
 OTHERS = 11  # further parts that may be digits
 LEVELS = np.arange(256)
 OUTPUT = np.arange(-14, 14, dtype=np.float32)[:, np.newaxis]  # pixels of the result, from its centre
@@ -108,7 +108,7 @@ def find_parts(grey: Image.Image) -> list[Part]:
 
 
 def narrow(digit: Floats, where: Box) -> Part:
-    """Make a 0 or 8 with straight sides as narrow as most people write it, if it is at most about a square."""
+    """Return a boxy 0 or 8 as narrow as most people write it. What is clearly wider than high is no digit."""
     height, width = digit.shape
     if not BOXY * height < width < 1.1 * height:
         return digit, where

@@ -251,6 +251,7 @@ def unruled(ink: Floats) -> Floats:
     slope = np.arange(-rise, rise + 1)
     far = rise // 2 + 1
     rows = np.arange(-far, height + far)  # where a line is in the middle of the width
+    # windows[block, by] is that block, moved by so many rows
     windows = sliding_window_view(np.pad(thin, ((0, 0), (2 * far, 2 * far))), len(rows), axis=1)
     found = windows[np.arange(len(thin)), far + np.rint(slope[:, np.newaxis] * place).astype(int)]
     found = np.minimum(found, 2 * np.minimum(found[:, :1], found[:, 1:2]))
@@ -281,8 +282,8 @@ def around_rows(values: NDArray) -> NDArray:
 
 
 def bridged(ink: Floats, rows: NDArray[np.intp]) -> Floats:
-    """Return for these rows the ink that is both above and below each pixel, straight or diagonally, within a line's
-    thickness."""
+    """Return, for each pixel of these rows, the ink that is both above and below it, straight or diagonally, within a
+    line's thickness: (len(rows), width)."""
     reach = 2 * THIN + 1
     width = ink.shape[1]
     padded = np.pad(ink, reach)
