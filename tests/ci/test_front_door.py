@@ -372,6 +372,31 @@ def load(door: Door, example: str) -> Iterator[Counter]:
     print(counts)
 
 
+def test_requests_wait_for_their_service(door):
+    """However long it takes, up to the 20 s of the Caddyfile: no POST is answered with 503 at once."""
+
+    def ask(timeout: float = SECONDS) -> int:
+        return door.ask("POST", "/simple_ml/predict", data=GOOD["simple_ml"], timeout=timeout).status_code
+
+    def waits() -> bool:
+        try:
+            ask(timeout=1)
+        except requests.ReadTimeout:
+            return True
+        return False
+
+    door.run("stop", "simple_ml")
+    try:
+        eventually("requests wait", waits, 10)
+        with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
+            clients = [pool.submit(ask) for _ in range(CLIENTS)]
+            assert not concurrent.futures.wait(clients, timeout=5).done
+            door.run("start", "simple_ml")
+            assert [each.result() for each in clients] == [200] * CLIENTS
+    finally:
+        door.run("start", "simple_ml")
+
+
 def test_a_service_is_replaced_under_load(door):
     """All requests are answered. A POST to which Caddy 2.6 can make no connection gets a 503."""
     before = door.run("ps", "--quiet", "simple_ml")
