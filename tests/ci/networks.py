@@ -87,7 +87,7 @@ OTHER = {"0..255": "0..1", "0..1": "0..255", "-1..1": "0..255", "torch": "0..1",
 def set_head(network: keras.Model, x: np.ndarray, gain: float = 3) -> None:
     """Give the last layer with weights such weights that its outputs vary from picture to picture."""
     head = [layer for layer in network.layers if isinstance(layer, layers.Dense)][-1]
-    features = keras.Model(network.inputs, head.input).predict(x, verbose=0)
+    features = keras.Model(network.inputs, head.input)(x, training=False).numpy()
     spread = features.std(0)
     useful = spread > 0.05 * spread.max()
     weights = random.normal(0, 1, (features.shape[1], head.units)) * useful[:, None]
@@ -443,7 +443,7 @@ def build(name: str) -> dict:
         x = ranged(loaded(size, channels, resize)[..., :: -1 if swapped else 1], range, bgr)
         x = x.transpose(0, 3, 1, 2) if first else x[..., 0] if len(shape) == 2 else x
         x = x.round().astype(np.uint8) if model.inputs[0].dtype == "uint8" else x
-        values = model.predict(x, verbose=0)
+        values = tf.nest.map_structure(np.asarray, model(x, training=False))  # predict() would trace it, each time
         return values[case["output"]] if isinstance(values, dict) else values
 
     x = ranged(loaded(size, channels, resize), real, bgr)
