@@ -1,6 +1,7 @@
 """What several files of tests share: an example as a process, waiting, and the check of an error."""
 
 import contextlib
+import fcntl
 import os
 import requests
 import shutil
@@ -51,6 +52,14 @@ def process(
         server.wait(20)
         if output:
             output.close()
+
+
+@contextlib.contextmanager
+def latest_container() -> Iterator[None]:
+    """Wait until no other process is in such a block. Only there does `docker ps -l` surely show one's own container."""
+    with (ROOT / "README.md").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def eventually(what: str, is_so: Callable[[], object], seconds: float = 60) -> None:

@@ -443,7 +443,7 @@ def build(name: str) -> dict:
         x = ranged(loaded(size, channels, resize)[..., :: -1 if swapped else 1], range, bgr)
         x = x.transpose(0, 3, 1, 2) if first else x[..., 0] if len(shape) == 2 else x
         x = x.round().astype(np.uint8) if model.inputs[0].dtype == "uint8" else x
-        values = tf.nest.map_structure(np.asarray, model(x, training=False))  # predict() would trace it, each time
+        values = tf.nest.map_structure(np.asarray, model(x, training=False))  # predict() would trace it each time
         return values[case["output"]] if isinstance(values, dict) else values
 
     x = ranged(loaded(size, channels, resize), real, bgr)

@@ -473,7 +473,7 @@ def test_the_names_of_the_servers(door):
 
 
 def test_slow_clients_are_cut_off(slow):
-    """With half a header after 10 seconds, and with half a body after 30: most of them have passed by now."""
+    """With half a header after 10 seconds, and with half a body after 25: most of them have passed by now."""
     for connection in slow:
         connection.settimeout(SECONDS)
         answer = b""

@@ -10,7 +10,7 @@ import time
 import yaml
 from collections.abc import Callable
 from examples import ROOT, container, workers
-from helpers import assert_problem
+from helpers import assert_problem, latest_container
 from pathlib import Path
 from PIL import Image, ImageChops, ImageDraw
 
@@ -102,7 +102,8 @@ def sixteen_at_once(image: Callable[[str], str], files: list[bytes]) -> list[req
             time.sleep(int(answer.headers["Retry-After"]))
         return answer
 
-    with container(image("image_classification"), "--memory", MEMORY, "--memory-swap", MEMORY) as (port, server):
+    limits = "--memory", MEMORY, "--memory-swap", MEMORY
+    with latest_container(), container(image("image_classification"), *limits) as (port, server):
         url = f"http://127.0.0.1:{port}"
         before = workers(server)
         with concurrent.futures.ThreadPoolExecutor(16) as pool:

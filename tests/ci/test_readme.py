@@ -13,7 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from examples import IMAGES, ROOT, docker
-from helpers import eventually
+from helpers import eventually, latest_container
 from markdown_it import MarkdownIt
 from pathlib import Path
 
@@ -84,7 +84,8 @@ def clone(tmp_path) -> Iterator[Path]:
     made = shutil.ignore_patterns(".git", ".venv", ".run", ".*_cache", "__pycache__", "model.onnx", "model.pkl", "sbom")
     shutil.copytree(ROOT, tmp_path / "clone", ignore=made)
     before = containers()
-    yield tmp_path / "clone"
+    with latest_container():  # which `docker stop $(docker ps -lq)` stops
+        yield tmp_path / "clone"
     for name in containers() - before:
         docker("rm", "--force", name)
 
