@@ -39,7 +39,7 @@ lint: .venv/ci  ## check style, types and Dockerfiles
 	.venv/ci/bin/ruff check .
 	.venv/ci/bin/ruff format --check .
 	@for folder in $(EXAMPLES) benchmarks fuzz scripts tests tests/ci; do echo "mypy $$folder"; \
-		(cd $$folder && MYPYPATH=$(CURDIR)/scripts:$(CURDIR)/tests $(CURDIR)/.venv/ci/bin/mypy --config-file $(CURDIR)/pyproject.toml *.py) || exit 1; done
+		(cd $$folder && MYPYPATH=$(CURDIR)/scripts:$(CURDIR)/tests $(CURDIR)/.venv/ci/bin/mypy --config-file $(CURDIR)/pyproject.toml *.py $$(ls */__init__.py 2>/dev/null | xargs -rn1 dirname)) || exit 1; done
 	.venv/ci/bin/hadolint */Dockerfile*
 
 audit: .venv/ci  ## ask PyPI whether a locked package has a known vulnerability
@@ -83,10 +83,12 @@ clean: stop  ## remove what the other targets made
 	rm -rf .venv .run sbom .pytest_cache .ruff_cache .mypy_cache simple_ml/model.onnx simple_ml/model.pkl
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-# All files that train.py may read. As in the Dockerfile, the files that are only for serving are left out.
-SERVING := app.py body.py model.py openapi.py schema.py client.py templates README.md Dockerfile Dockerfile.copy \
-	requirements.in requirements-train.in requirements.txt model.onnx model.pkl __pycache__
-simple_ml/model.onnx simple_ml/model.pkl: $(filter-out $(SERVING:%=simple_ml/%),$(wildcard simple_ml/*)) | .venv/simple_ml-train
+# All files that train.py may read, and our folders that it imports. As in the Dockerfile, what is only for serving is
+# left out.
+SERVING := app.py client.py web templates README.md Dockerfile Dockerfile.copy requirements.in requirements-train.in \
+	requirements.txt model.onnx model.pkl __pycache__ export runtime
+simple_ml/model.onnx simple_ml/model.pkl: $(filter-out $(SERVING:%=simple_ml/%),$(wildcard simple_ml/*)) \
+		$(wildcard simple_ml/export/*.py simple_ml/runtime/*.py) | .venv/simple_ml-train
 	cd simple_ml && ../.venv/simple_ml-train/bin/python train.py
 
 # A virtual environment for each requirements.txt: .venv/simple_ml, and .venv/simple_ml-train for requirements-train.txt

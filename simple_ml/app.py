@@ -4,38 +4,41 @@ New since passing_arguments: a model, and input of several features, which are c
 """
 
 import json
-import model
 import os
-import threading
-from body import MAX_BYTES, Body
-from contextlib import nullcontext
 from flask import Flask, render_template
 from granian.cli import cli
-from openapi import docs
 from pydantic import ValidationError
 from pydantic_core import to_json
-from schema import bad_row, json_error, many_rows, mistakes, one_row
+from runtime import Model
+from runtime.card import NoAnswer
+from web.body import MAX_BYTES, Body, parsing
+from web.openapi import docs
+from web.schema import bad_row, json_error, mistakes, schema
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge, UnprocessableEntity
 from werkzeug.wrappers import Response
 
-LONG = 10_000  # bytes; a longer body takes many times its size in memory once it is parsed
-one_long_body = threading.Lock()  # so only one long body is parsed at a time
+try:
+    model = Model()  # in model.onnx or model.pkl
+except ValueError as error:
+    raise SystemExit(str(error)) from error
+types = schema(model.card)
 
 app = Flask(__name__)
 app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES
 RequestEntityTooLarge.description = f"The body must be smaller than {MAX_BYTES} bytes."
-app.register_blueprint(docs())  # /openapi.json for programs, /docs for people
+app.register_blueprint(docs(model.card, types))  # /openapi.json for programs, /docs for people
 
 
 @app.get("/")
 def index() -> str:
-    return render_template("index.html", features=model.features, about=model.metadata) + "\n"
+    return render_template("index.html", card=model.card) + "\n"
 
 
 @app.get("/healthz")  # Docker asks here every 5 seconds whether the app and the model still answer
 def healthz() -> dict:
-    model.predict([model.example])
-    return {"status": "ok", "model": model.about}
+    model.predict([model.card.example])
+    about = {"title": model.card.title, "description": model.card.description, "trained": model.card.training}
+    return {"status": "ok", "model": about}
 
 
 @app.post("/predict")
@@ -43,26 +46,22 @@ def predict() -> Response:
     """Answer an object of features with one prediction, and a list of objects with a list of predictions."""
     with Body() as body:
         text = body.read_all()
-        with one_long_body if len(text) > LONG else nullcontext():
+        is_list = text.lstrip().startswith(b"[")
+        with parsing(text):
             try:
-                return app.response_class(predict_json(text) + b"\n", content_type="application/json")
+                rows = types.many_rows.validate_json(text) if is_list else [types.one_row.validate_json(text)]
+                answers = model.predict(rows)
             except ValidationError as error:
-                return invalid(error)  # inside the lock, because the error still holds the whole input
-            except ValueError as error:
-                return problem(UnprocessableEntity(str(error)), **bad_row(error, text))
-
-
-def predict_json(text: bytearray) -> bytes:
-    is_list = text.lstrip().startswith(b"[")
-    rows = many_rows.validate_json(text) if is_list else [one_row.validate_json(text)]
-    answers = model.predict(rows)
-    return to_json(answers if is_list else answers[0])
+                return invalid(error)  # inside the block, because the error still holds the whole input
+            except NoAnswer as error:
+                return problem(UnprocessableEntity(str(error)), errors=bad_row(error.row, is_list))
+            return app.response_class(to_json(answers if is_list else answers[0]) + b"\n", mimetype="application/json")
 
 
 def invalid(error: ValidationError) -> Response:
     if reason := json_error(error):
         return problem(BadRequest(f"The body is not JSON ({reason})."))
-    detail = f"Features or values that the model cannot use: {error.error_count()}."
+    detail = f"The model cannot use {error.error_count()} of the features or values."
     return problem(UnprocessableEntity(detail), errors=mistakes(error))
 
 

@@ -56,7 +56,7 @@ def process(
 
 @contextlib.contextmanager
 def latest_container() -> Iterator[None]:
-    """Wait until no other process is in such a block. Only there does `docker ps -l` surely show one's own container."""
+    """Wait until no other process is in such a block. Only there is one's own container surely the latest one."""
     with (ROOT / "README.md").open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -11,7 +11,7 @@ from typing import Annotated
 from typing_extensions import TypedDict
 
 options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = options.inter_op_num_threads = 1  # as in run_onnx.py
+options.intra_op_num_threads = options.inter_op_num_threads = 1  # as in runtime/onnx.py
 session = onnxruntime.InferenceSession(model.FOLDER / "model.onnx", options, ["CPUExecutionProvider"])
 example = {name: np.array([[value]], np.float32) for name, value in {"f1": 4, "f2": 5, "f3": 10}.items()}
 answer = b'{"prediction":"virginica","probabilities":{"setosa":0.0,"versicolor":0.0,"virginica":1.0}}\n'

@@ -1,4 +1,4 @@
-"""Fit and export models of the kinds that models.py has not: any_model.py FOLDER, in the environment of the tests.
+"""Fit and export models of the kinds that models.py lacks: any_model.py FOLDER, in the environment of the tests.
 
 Each gets a folder with its model file, and asked.json: rows that export() did not see, and what the model itself says.
 """
@@ -44,8 +44,8 @@ from typing import Any
 from xgboost import XGBClassifier, XGBRegressor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "simple_ml"))
-from columns import as_table, to_rows
 from export import export
+from export.columns import as_table, to_rows
 
 rng = np.random.default_rng(0)
 iris, diabetes = load_iris(as_frame=True), load_diabetes(as_frame=True)

@@ -44,7 +44,7 @@ from sklearn.svm import SVC, LinearSVC
 from threadpoolctl import threadpool_limits
 from typing import Any
 
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before export.py imports ONNX Runtime, which would report to Microsoft
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before export imports ONNX Runtime, which would report to Microsoft
 sys.path.insert(0, str(ROOT / "simple_ml"))
 from export import export
 

@@ -120,7 +120,7 @@ def test_a_row_that_the_model_fails_for_is_named(exported):
 def test_forked_workers_answer(name, exported):
     """Even if the model has predicted before the fork: OpenMP then hangs in a worker, unless it has one thread."""
     rows = json.loads((exported / name / "asked.json").read_text())["rows"]
-    with served(exported / name / "model.pkl", 2, "model.predict([model.example] * 1000)") as (url, _):
+    with served(exported / name / "model.pkl", 2, "model.predict([model.card.example] * 1000)") as (url, _):
         for _ in range(20):
             assert requests.post(f"{url}/predict", json=rows, timeout=10).ok
 
@@ -166,10 +166,9 @@ joblib.dump(make_pipeline(columns, LinearRegression()).fit(X, y), "saved.joblib"
 X.to_csv("rows.csv", index=False)
 """
     assert command("-c", save, cwd=tmp_path).returncode == 0
-    export = ROOT / "simple_ml" / "export.py"
     (tmp_path / "model.pkl").write_bytes(b"\x80\x04N.")
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    line = [python("simple_ml-train"), export, "saved.joblib", "rows.csv"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "simple_ml")}  # python3 -m adds this folder, with steps.py
+    line = [python("simple_ml-train"), "-m", "export", "saved.joblib", "rows.csv"]
     run = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert run.returncode == 1
     assert "model.pkl is there already" in run.stderr

@@ -6,11 +6,10 @@ Each is fitted, exported, and served by the unchanged app.py; over HTTP, it must
 import pandas as pd
 import pytest
 import requests
-import shutil
 import subprocess
 from collections.abc import Iterator
 from examples import ROOT
-from helpers import assert_problem, python
+from helpers import assert_problem, copy_of, python
 from models import NOT_ONNX, SERVED, as_sent, assert_same, export, serve
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from pathlib import Path
@@ -133,7 +132,7 @@ def test_words_that_training_did_not_see(served):
 
 @pytest.mark.parametrize("name", NOT_ONNX)
 def test_not_onnx(name: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """export.py says in one sentence which step its own packages must serve, and removes an older model.onnx."""
+    """export() says in one sentence which step its own packages must serve, and removes an older model.onnx."""
     model, X, y, culprit = NOT_ONNX[name]
     (tmp_path / "model.onnx").touch()
     export(model.fit(X, y), X, tmp_path / "model.onnx")
@@ -148,8 +147,7 @@ def test_not_onnx(name: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> N
 
 def test_refused_by_train_py(tmp_path: Path) -> None:
     """Where people run train.py, the sentence is all that it ends with."""
-    for path in (ROOT / "simple_ml").glob("*.py"):
-        shutil.copy(path, tmp_path)
+    copy_of("simple_ml", tmp_path)
     train = (ROOT / "simple_ml" / "train.py").read_text()
     (tmp_path / "train.py").write_text(train.replace("model.fit(X, y),", "model.fit(X, y).steps,"))
     run = subprocess.run([python("simple_ml-train"), "train.py"], cwd=tmp_path, capture_output=True, text=True)

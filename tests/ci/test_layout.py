@@ -1,5 +1,6 @@
 """What the files themselves keep to: how long they are, and which texts are the same in several folders."""
 
+import ast
 import pytest
 import re
 import run
@@ -16,6 +17,18 @@ TOO_NEW = {  # what the Docker of Debian 12 (20.10) or its legacy builder cannot
     "heredoc": r"^(RUN|COPY|ADD) .*<<",
     "# syntax=": r"(?i)\A(#.*\n)*# *syntax *=",
 }
+# how many Python files and folders an example shows, and which of its rooms each may import
+SHOWN = {"simple_ml": (4, 4)}
+ROOMS = {
+    "simple_ml": {
+        "runtime": {"runtime"},
+        "web": {"web", "runtime"},
+        "export": {"export", "runtime"},
+        "app.py": {"runtime", "web"},
+        "train.py": {"export"},
+        "client.py": set(),
+    },
+}
 
 
 @pytest.mark.parametrize("example", IMAGES)
@@ -26,6 +39,36 @@ def test_app_is_short(example):
 @pytest.mark.parametrize("page", WORDS)
 def test_page_is_short(page):
     assert len((ROOT / page).read_text().split()) <= WORDS[page]
+
+
+@pytest.mark.parametrize("example", SHOWN)
+def test_few_files_lie_beside_each_other(example):
+    found = [path for path in (ROOT / example).iterdir() if path.name != "__pycache__"]
+    files = [path.name for path in found if path.suffix == ".py"]
+    folders = [path.name for path in found if path.is_dir() and not path.name.startswith(".")]
+    assert len(files) <= SHOWN[example][0], files
+    assert len(folders) <= SHOWN[example][1], folders
+
+
+def imported(file: Path) -> set[str]:
+    """Return the first part of each name that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name.split(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize(("example", "room"), [(example, room) for example in ROOMS for room in ROOMS[example]])
+def test_imports_run_one_way(example, room):
+    """What serves imports nothing of export/, and runtime/ nothing of HTTP."""
+    place = ROOT / example / room
+    ours = {path.stem for path in (ROOT / example).iterdir() if path.suffix == ".py" or path.is_dir()}
+    for file in place.glob("*.py") if place.is_dir() else [place]:
+        assert imported(file) & ours <= ROOMS[example][room], file
+        assert room != "runtime" or not imported(file) & {"flask", "werkzeug", "granian"}, file
 
 
 def same(paths: list[Path], pattern: str) -> str:

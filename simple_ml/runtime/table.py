@@ -3,50 +3,49 @@
 import numpy as np
 import pandas as pd
 from datetime import UTC, datetime
+from runtime.card import Column, Form
 from typing import Any, NamedTuple
 
 MANY = 50  # columns, from which on a Series for each takes most of the time of a prediction
 
 
-class Column(NamedTuple):
-    label: Any  # as the table has it: a text, or a number
-    name: str  # as JSON has it
-    type: str  # number, integer, boolean, text, date or date-time
-    dtype: Any  # of NumPy or pandas
-    null: Any  # what stands for a missing value: NaN or None, as in training
+class Table(NamedTuple):
+    """How rows become the X that the model was fitted with."""
+
+    columns: list[Column]  # as the card describes them
+    labels: pd.Index  # of the same columns in training: texts, or numbers
+    dtypes: list[Any]  # of NumPy or pandas
+    form: Form  # see Card.form
 
 
-class Columns(NamedTuple):
-    columns: list[Column]
-    form: str  # of the model's X: "frame", "series", "array", "texts" (a list), or "records" (a list of dictionaries)
+def table_of(columns: list[Column], empty: pd.DataFrame, form: Form) -> Table:
+    """Return how rows become X. `empty` is the table that the model was fitted with, of which no row is needed."""
+    return Table(columns, empty.columns, empty.dtypes.tolist(), form)
 
 
-def to_input(rows: list[dict], columns: Columns) -> Any:
+def to_input(rows: list[dict], table: Table) -> Any:
     """Return rows in the form and with the dtypes that the model was fitted with, for its predict().
 
     Raises ValueError, TypeError or OverflowError if a dtype cannot hold a value, such as a date in the year 9999.
     """
-    dtypes = {column.dtype for column in columns.columns}
-    if dtypes == {np.dtype(float)} and columns.form in ("frame", "array"):  # the usual case, and much faster so
-        array = np.array([[row[column.name] for column in columns.columns] for row in rows], float)
-        labels = pd.Index([column.label for column in columns.columns])
-        return array if columns.form == "array" else pd.DataFrame(array, columns=labels)
-    if columns.form in ("series", "texts"):
-        (column,) = columns.columns
-        series = to_series([row[column.name] for row in rows], column)
-        return series.rename(column.label) if columns.form == "series" else series.tolist()
-    frame = to_frame(rows, columns.columns)
-    frame.columns = pd.Index([column.label for column in columns.columns])
-    if columns.form == "records":
+    columns, labels, dtypes, form = table
+    if form in ("frame", "array") and set(dtypes) == {np.dtype(float)}:  # the usual case, and much faster so
+        array = np.array([[row[column.name] for column in columns] for row in rows], float)
+        return array if form == "array" else pd.DataFrame(array, columns=labels)
+    if form in ("series", "texts"):
+        series = to_series([row[columns[0].name] for row in rows], columns[0], dtypes[0])
+        return series.rename(labels[0]) if form == "series" else series.tolist()
+    frame = to_frame(rows, columns, dtypes)
+    frame.columns = labels
+    if form == "records":
         return frame.to_dict("records")
-    return frame.to_numpy() if columns.form == "array" else frame
+    return frame.to_numpy() if form == "array" else frame
 
 
-def to_frame(rows: list[dict], columns: list[Column]) -> pd.DataFrame:
+def to_frame(rows: list[dict], columns: list[Column], dtypes: list[Any]) -> pd.DataFrame:
     """Return a table whose columns are counted from 0. Of many columns, the numbers of one dtype are made together."""
     alike: dict[Any, list[int]] = {}
-    for position, column in enumerate(columns):
-        dtype = column.dtype
+    for position, (column, dtype) in enumerate(zip(columns, dtypes, strict=True)):
         if len(columns) <= MANY or not isinstance(dtype, np.dtype) or dtype.kind not in "iuf":
             dtype = None
         elif dtype.kind != "f" and any(row[column.name] is None for row in rows):
@@ -58,8 +57,8 @@ def to_frame(rows: list[dict], columns: list[Column]) -> pd.DataFrame:
         if array is not None:
             parts.append(pd.DataFrame(array, columns=positions))
         else:
-            series = {at: to_series([row[columns[at].name] for row in rows], columns[at]) for at in positions}
-            parts.append(pd.DataFrame(series))
+            made = [to_series([row[columns[at].name] for row in rows], columns[at], dtypes[at]) for at in positions]
+            parts.append(pd.DataFrame(dict(zip(positions, made, strict=True))))
     return parts[0] if len(parts) == 1 else pd.concat(parts, axis="columns")[list(range(len(columns)))]
 
 
@@ -73,8 +72,8 @@ def to_array(rows: list[dict], names: list[str], dtype: np.dtype) -> np.ndarray 
         return None
 
 
-def to_series(values: list, column: Column) -> pd.Series:
-    dtype, has_null = column.dtype, None in values
+def to_series(values: list, column: Column, dtype: Any) -> pd.Series:
+    has_null = None in values
     if isinstance(dtype, pd.CategoricalDtype):
         return pd.Series(pd.Categorical(values, dtype=dtype))  # what is no category becomes NaN, as in pandas
     if column.type in ("date", "date-time"):
@@ -84,7 +83,8 @@ def to_series(values: list, column: Column) -> pd.Series:
     if isinstance(dtype, np.dtype) and dtype.kind in "iu":
         return pd.Series(values, dtype=float) if has_null else whole_numbers(values, dtype)  # as pandas reads a gap
     if dtype in (bool, object):
-        values = [column.null if value is None else value for value in values] if has_null else values
+        gap = None if column.gap == "none" else np.nan
+        values = [gap if value is None else value for value in values] if has_null else values
         return pd.Series(values, dtype=object if has_null else dtype)
     return pd.Series(values, dtype=dtype)
 

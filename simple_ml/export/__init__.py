@@ -1,15 +1,12 @@
-"""Write a fitted model to model.onnx or model.pkl, with everything that serving must know: its features and classes.
+"""Write a fitted model to model.onnx or model.pkl, with everything that serving must know: its card.
 
-As a command, for a model that is there already: `python3 export.py model.joblib data.csv`.
+In train.py: `export(model, X)`. As a command, for a model that is there already: `python3 -m export FILE ROWS.csv`.
 """
 
-import argparse
 import cloudpickle
 import contextlib
 import functools
-import hashlib
 import importlib.metadata
-import json
 import numpy as np
 import os
 import pandas as pd
@@ -20,26 +17,31 @@ import tempfile
 import time
 import types
 import warnings
+from dataclasses import replace
 from datetime import UTC, datetime
+from export import to_onnx
+from export.columns import Refusal, as_table, describe, table_of_training, to_rows
+from export.probe import Asked, Runtime, ask, difference, probes
 from pathlib import Path
+from runtime import pickled
+from runtime.card import Card, Extra, Training
+from runtime.onnx import OnnxModel
+from runtime.table import Table, to_input
 from sklearn.base import is_outlier_detector
 from typing import Any
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # otherwise ONNX Runtime reports to Microsoft
-import onnx_model
-import run_onnx
-import run_pickle
-from columns import Refusal, as_table, columns_of, describe, to_rows
-from probe import Answer, Probe, ask, difference, probes
-from table import Columns, to_input
-
 THREADS = ["n_jobs", "num_threads", "nthread", "thread_count"]  # parameters, in different libraries
 LIGHT = ("flask", "flask-swagger-ui", "granian", "numpy", "onnxruntime", "pydantic")  # what serves model.onnx
-HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
-OURS = {"columns", "export", "onnx_model", "onnx_steps", "probe", "run_onnx", "run_pickle", "table"}
+SCORE = Extra("score", "number", "Lower is more abnormal")
+ROOMS = ("export", "runtime", "web")  # the folders with our modules
+HERE = Path(__file__).resolve().parent.parent
 # where Python is, and where pip has installed packages
 FOLDERS = [sysconfig.get_path("stdlib"), *(path for path in sys.path if path and any(Path(path).glob("*.dist-info")))]
 INSTALLED = tuple(os.path.join(os.path.abspath(folder), "") for folder in FOLDERS)
+
+for room in ROOMS:
+    if (HERE / f"{room}.py").exists():
+        sys.exit(f"{room}.py is hidden by the folder {room}, so give it another name.")
 
 
 def export(
@@ -91,36 +93,33 @@ def choose(
     """Return the file to write, its content, and the sentence that says why it is this one. Raises Refusal."""
     check(model)
     model = copy_for_one_thread(model)
-    table, form = as_table(X, model)
-    if not len(table):
+    frame, form = as_table(X, model)
+    if not len(frame):
         raise Refusal("X has no rows")
-    columns = columns_of(table, form)
-    features = describe(model, table, columns)
-    if unknown := about.keys() - {feature["name"] for feature in features}:
+    table = table_of_training(frame, form)
+    columns = describe(model, frame, table)
+    if unknown := about.keys() - {column.name for column in columns}:
         raise Refusal(f"`features` describes {min(unknown)}, which is no column of X")
-    for feature in features:
-        feature["description"] = about.get(feature["name"])
-    metadata = what_it_predicts(model, X, table, columns, targets) | {
-        "features": features,
-        "title": title,
-        "description": description,
-        "trained": origin(model, len(table), score),
-    }
-    made = probes(X, table, columns, features)
-    asked = [(probe, ask(model, probe, columns, metadata)) for probe in made]
+    card = Card(
+        columns=[replace(column, description=about.get(column.name)) for column in columns],
+        form=form,
+        **what_it_predicts(model, frame, table, targets),
+        training=training(model, len(frame), score),
+        title=title,
+        description=description,
+    )
+    asked = [(probe, ask(model, probe, table, card)) for probe in probes(X, frame, table, columns)]
     try:
-        content, report = as_onnx(model, features, metadata, table, asked)
+        content, report = as_onnx(model, card, frame, asked)
         return path.with_suffix(".onnx"), content, report
     except Refusal as refusal:
-        content, report = as_pickle(model, columns, metadata, asked)
+        content, report = as_pickle(model, card, table, asked)
         return path.with_suffix(".pkl"), content, f"{refusal}, so {report}"
 
 
 def check(model: Any) -> None:
     if type(model).__module__.startswith("xgboost.") and type(model).__name__ == "Booster":
-        raise Refusal(
-            "a Booster of xgboost has not scikit-learn's API, so fit an XGBClassifier or XGBRegressor instead"
-        )
+        raise Refusal("a Booster of xgboost lacks scikit-learn's API, so fit an XGBClassifier or XGBRegressor instead")
     if not hasattr(model, "predict"):
         raise Refusal(f"{type(model).__name__} has no predict()")
 
@@ -130,7 +129,7 @@ def copy_for_one_thread(model: Any) -> Any:
     model = cloudpickle.loads(
         dumps(getattr(model, "best_estimator_", model))
     )  # what a search has found, not the search
-    for step in onnx_model.estimators(model):
+    for step in to_onnx.estimators(model):
         for name in THREADS:
             if hasattr(step, name):  # None means all processors to LightGBM and XGBoost
                 setattr(step, name, 1)
@@ -156,15 +155,15 @@ def is_own(module: types.ModuleType) -> bool:
     file = getattr(module, "__file__", None)
     if not file or module.__name__ == "__main__":  # cloudpickle always pickles what is in __main__
         return False
-    folder = os.path.join(os.path.dirname(os.path.abspath(file)), "")
-    return not folder.startswith(INSTALLED) and not (folder == HERE and module.__name__ in OURS)
+    is_ours = module.__name__.split(".")[0] in ROOMS and HERE in Path(file).resolve().parents
+    return not is_ours and not os.path.abspath(file).startswith(INSTALLED)
 
 
-def what_it_predicts(model: Any, X: Any, table: pd.DataFrame, columns: Any, names: list[str] | None) -> dict[str, Any]:
-    """Return the classes, or the type of the numbers, and how many values the model predicts for a row."""
-    found = np.asarray(model.predict(to_input(to_rows(table.head(20)), columns)))
+def what_it_predicts(model: Any, frame: pd.DataFrame, table: Table, names: list[str] | None) -> dict[str, Any]:
+    """Return the fields of the card that say what the model answers to a row. Raises Refusal."""
+    found = np.asarray(model.predict(to_input(to_rows(frame.head(20)), table)))
     count = 1 if found.ndim == 1 else int(np.prod(found.shape[1:]))
-    if len(found) != len(table.head(20)):
+    if len(found) != len(frame.head(20)):
         raise Refusal(f"{type(model).__name__} does not predict one value for each row")
     if names and len(names) != count:
         raise Refusal(f"`targets` has {len(names)} names, but the model predicts {count} values")
@@ -177,16 +176,18 @@ def what_it_predicts(model: Any, X: Any, table: pd.DataFrame, columns: Any, name
     bad = next((value for value in classes if not isinstance(value, str | int | float | bool)), None)
     if bad is not None or (predicts is None and not classes):
         value = found.ravel().tolist()[0] if bad is None else bad
-        raise Refusal(f"it predicts {type(value).__name__}, which JSON does not have, so fit it with y.astype(str)")
+        raise Refusal(
+            f"JSON cannot express its predictions ({type(value).__name__}), so fit the model with y.astype(str)"
+        )
     is_detector = detects_outliers(model)
     if predicts == "integer" and not classes and not is_detector and not hasattr(model, "labels_"):
         predicts = "number"  # of a regressor whose y was whole
     return {
         "classes": classes,
-        "predicts": predicts,
+        "predicts": predicts or "text",
         "targets": None if count == 1 else names or count,
-        "probabilities": bool(classes) and has_probabilities(model, table, columns, len(classes)),
-        "score": count == 1 and is_detector and hasattr(model, "score_samples"),
+        "probabilities": bool(classes) and has_probabilities(model, frame, table, len(classes)),
+        "extras": [SCORE] if count == 1 and is_detector and hasattr(model, "score_samples") else [],
     }
 
 
@@ -197,75 +198,69 @@ def detects_outliers(model: Any) -> bool:
     return False
 
 
-def has_probabilities(model: Any, table: pd.DataFrame, columns: Any, count: int) -> bool:
+def has_probabilities(model: Any, frame: pd.DataFrame, table: Table, count: int) -> bool:
     with contextlib.suppress(Exception):  # SVC has the method, whether or not it can be used
-        return np.shape(model.predict_proba(to_input(to_rows(table.head(2)), columns)))[1:] == (count,)
+        return np.shape(model.predict_proba(to_input(to_rows(frame.head(2)), table)))[1:] == (count,)
     return False
 
 
-def origin(model: Any, rows: int, score: float | None) -> dict[str, Any]:
+def training(model: Any, rows: int, score: float | None) -> Training:
     """Return when and by what the model was trained. The day, not the second, so that the same training gives the same
     file; SOURCE_DATE_EPOCH (https://reproducible-builds.org) sets it."""
     now = os.environ.get("SOURCE_DATE_EPOCH")
     day = datetime.fromtimestamp(int(now) if now else time.time(), UTC).date().isoformat()
-    packages = {type(step).__module__.split(".")[0] for step in onnx_model.estimators(model)} | {"sklearn"}
+    packages = {type(step).__module__.split(".")[0] for step in to_onnx.estimators(model)} | {"sklearn"}
     distributions = importlib.metadata.packages_distributions()  # none for the user's own modules
     installed = sorted({name for package in packages for name in distributions.get(package, [])})
     versions = {name: importlib.metadata.version(name) for name in installed}
-    return {"date": day, "rows": rows, "score": score, "python": sys.version.split()[0]} | {"packages": versions}
+    return Training(day, rows, None if score is None else float(score), sys.version.split()[0], versions)
 
 
-def as_onnx(
-    model: Any, features: list[dict], metadata: dict, table: pd.DataFrame, asked: list[tuple[Probe, list[Answer]]]
-) -> tuple[bytes, str]:
+def as_onnx(model: Any, card: Card, frame: pd.DataFrame, asked: Asked) -> tuple[bytes, str]:
     """Return the file, and what it costs. Raises Refusal if ONNX does not give the model's own answers."""
-    model = onnx_model.without_samplers(model)
-    if reason := onnx_model.fault(model, features):
+    model = to_onnx.without_samplers(model)
+    if reason := to_onnx.fault(model, card.columns):
         raise Refusal(reason)
-    whole = [i for i, feature in enumerate(features) if feature["type"] == "integer"]
-    largest = max((abs(float(table.iloc[:, i].max())) for i in whole), default=0)
+    whole = [i for i, column in enumerate(card.columns) if column.type == "integer"]
+    largest = max((abs(float(frame.iloc[:, i].max())) for i in whole), default=0)
     first = None
-    for number in onnx_model.precisions(model, features, largest):
-        content = onnx_model.convert(model, features, metadata, number)
+    for number in to_onnx.precisions(model, largest):
+        content = to_onnx.convert(model, card, number)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "model.onnx")
             file.write_bytes(content)
             try:
-                loaded, run = run_onnx.load(file)
-                wrong = difference(run, loaded, asked)
+                run = OnnxModel(file)
+                wrong = difference(run, card, asked)
             except Exception:  # ONNX Runtime raises a dozen unrelated types
                 wrong = "all rows, because it cannot run the converted model"
             if not wrong:
                 count = sum(len(probe.rows) for probe, _ in asked)
-                return (
-                    content,
-                    f"ONNX gives the model's own answers to {count} rows, known and new; {cost(run, asked, LIGHT)}",
-                )
+                report = f"ONNX gives the model's own answers to {count} rows, known and new"
+                return content, f"{report}; {cost(run, asked, LIGHT)}"
         first = first or wrong
-    raise Refusal(f"ONNX answers otherwise to {first}")
+    raise Refusal(f"ONNX gives different answers for {first}")
 
 
-def as_pickle(
-    model: Any, columns: Columns, metadata: dict, asked: list[tuple[Probe, list[Answer]]]
-) -> tuple[bytes, str]:
-    """Return the file, and what it costs. Raises Refusal if the model answers otherwise once it is loaded again."""
-    pickle = dumps((model, columns))
-    last = onnx_model.kind(model.steps[-1][1] if hasattr(model, "steps") else model)
+def as_pickle(model: Any, card: Card, table: Table, asked: Asked) -> tuple[bytes, str]:
+    """Return the file, and what it costs. Raises Refusal if the model answers differently once it is loaded again."""
+    columns = {position: pd.Series([], dtype=dtype) for position, dtype in enumerate(table.dtypes)}
+    pickle = dumps((model, pd.DataFrame(columns).set_axis(table.labels, axis="columns")))
+    last = to_onnx.kind(model.steps[-1][1] if hasattr(model, "steps") else model)
     # where the prediction is the most probable class, it is not computed twice
-    ways = [True, False] if metadata["probabilities"] and last in onnx_model.VOTERS else [False]
+    ways = [True, False] if card.probabilities and last in to_onnx.VOTERS else [False]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.pkl")
         for vote in ways:
-            first = json.dumps(metadata | {"vote": vote, "sha256": hashlib.sha256(pickle).hexdigest()})
-            file.write_bytes(first.encode() + b"\n" + pickle)
-            loaded, run = run_pickle.load(file)
-            wrong = difference(run, loaded, asked)
+            file.write_bytes(pickled.content(replace(card, most_probable=vote), pickle))
+            run = pickled.PickledModel(file)
+            wrong = difference(run, card, asked)
             if not wrong:
                 return file.read_bytes(), f"the packages that trained it serve it; {cost(run, asked, None)}"
-    raise Refusal(f"once it is saved and loaded, it answers otherwise to {wrong}")
+    raise Refusal(f"once it is saved and loaded, it gives different answers for {wrong}")
 
 
-def cost(run: Any, asked: list, packages: tuple[str, ...] | None) -> str:
+def cost(run: Runtime, asked: Asked, packages: tuple[str, ...] | None) -> str:
     """Return what this way to serve costs, measured here: the size of the packages, and the time for a row."""
     row = [
         next(row for row, answer in zip(asked[0][0].rows, asked[0][1], strict=True) if answer.predictions is not None)
@@ -273,7 +268,7 @@ def cost(run: Any, asked: list, packages: tuple[str, ...] | None) -> str:
     times = []
     for _ in range(7):
         start = time.perf_counter()
-        run(row)
+        run.predict(row)
         times.append(time.perf_counter() - start)
     return f"its packages take {megabytes(packages):,.0f} MB in the image, and a row {sorted(times)[3] * 1000:.2g} ms"
 
@@ -298,103 +293,9 @@ def check_own(file: Path) -> None:
     """Raise Refusal if a file that would be replaced is the user's."""
     if file.suffix == ".pkl" and file.exists():
         try:
-            run_pickle.read(file)
+            pickled.read(file)
         except ValueError as error:
-            if "damaged" not in str(error):
+            if "was not written by" in str(error):
                 raise Refusal(
                     f"{file.name} is there already and is not one of ours, so give it another name"
                 ) from error
-
-
-def load(path: Path) -> Any:
-    """Load a model that joblib, pickle or skops has saved. Raises Refusal."""
-    try:
-        with warnings.catch_warnings(record=True, action="always") as caught:
-            if path.suffix == ".skops":
-                import skops.io
-
-                model = skops.io.load(path, trusted=skops.io.get_untrusted_types(file=path))
-            else:
-                import joblib  # it reads plain pickles, too
-
-                model = joblib.load(path)
-    except Exception as error:  # pickles fail in all kinds of ways
-        text = " ".join(str(error).split())[:200].rstrip(".")
-        raise Refusal(f"{path.name} cannot be read here ({type(error).__name__}: {text}); {saved_by(path)}") from error
-    for each in caught:
-        if hasattr(each.message, "original_sklearn_version"):
-            old, new = each.message.original_sklearn_version, importlib.metadata.version("scikit-learn")
-            print(
-                f"Warning: scikit-learn {old} has saved {path.name}, and this is {new}. Compare some predictions, or "
-                f"put scikit-learn=={old} into requirements-train.in.",
-                file=sys.stderr,
-            )
-            break
-    return model
-
-
-def saved_by(path: Path) -> str:
-    """Return which version of scikit-learn has written a file, as far as it shows, and which one this is."""
-    here = f"this is scikit-learn {importlib.metadata.version('scikit-learn')} on Python {sys.version.split()[0]}"
-    found = re.search(rb"_sklearn_version.{1,12}?([0-9]+\.[0-9]+[.0-9a-z]*)", path.read_bytes(), re.DOTALL)
-    if found:
-        return f"scikit-learn {found[1].decode()} has saved it, and {here}: install the same version of both"
-    return f"{here}, so install the versions that saved it, and every package that it needs"
-
-
-def texts_of(model: Any) -> set[str]:
-    """Return the columns that the model encodes as categories of text, such as the zip code 01234."""
-    found = set()
-    for step in onnx_model.estimators(model):
-        known = zip(getattr(step, "feature_names_in_", []), getattr(step, "categories_", []), strict=False)
-        found |= {str(name) for name, values in known if any(isinstance(value, str) for value in values)}
-    return found
-
-
-def rows_of(data: Path, model: Any) -> Any:
-    """Return the rows of a CSV file in a form that the model accepts. Raises Refusal."""
-    try:
-        table = pd.read_csv(data, dtype=dict.fromkeys(texts_of(model), "str"))
-    except ValueError as error:  # of the parser, or of the encoding
-        text = " ".join(str(error).split())[:200].rstrip(".")
-        raise Refusal(f"{data.name} cannot be read as a CSV file in UTF-8 ({text})") from error
-    if table.empty:
-        raise Refusal(f"{data.name} has no rows")
-    names = getattr(model, "feature_names_in_", None)
-    if names is not None:
-        table.columns = [next((name for name in names if str(name) == column), column) for column in table]
-        if missing := [str(name) for name in names if name not in table]:
-            raise Refusal(f"{data.name} has no column {missing[0]}, which the model was fitted with")
-        table = table[list(names)]
-    dates = table.copy()
-    for name in table.select_dtypes(["str", "object"]):
-        with contextlib.suppress(ValueError, TypeError):
-            dates[name] = pd.to_datetime(table[name], format="ISO8601")
-    texts = [table[name] for name in table.select_dtypes(["str", "object"])] if table.shape[1] == 1 else []
-    for X in (table, dates, *texts, table.to_numpy()):
-        with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
-            model.predict(X[:3])
-            return X
-    raise Refusal(
-        f"its predict() fails on the rows of {data.name}, which must have the columns that it was fitted with"
-    )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Write model.onnx or model.pkl for a model that is trained already.")
-    parser.add_argument("model", type=Path, help="a file that joblib, pickle or skops has written")
-    parser.add_argument("data", type=Path, help="a CSV file with rows that the model was trained on, or like them")
-    arguments = parser.parse_args()
-    for path in (arguments.model, arguments.data):
-        if not path.is_file():
-            sys.exit(f"There is no file {path}.")
-    try:
-        model = load(arguments.model)
-        X = rows_of(arguments.data, model)
-    except Refusal as refusal:
-        sys.exit(f"This model cannot be served: {refusal}.")
-    export(model, X)
-
-
-if __name__ == "__main__":
-    main()

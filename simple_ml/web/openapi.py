@@ -1,13 +1,13 @@
 """Describe the service: /openapi.json for programs (https://www.openapis.org), /docs is a page to read and try it."""
 
 import json
-import model
-from body import MAX_BYTES
 from flask import Blueprint, Response, redirect
 from flask_swagger_ui import get_swaggerui_blueprint
 from pydantic import TypeAdapter
-from schema import MAX_MISTAKES, Prediction, Row, Rows
+from runtime.card import Card
 from typing import Any
+from web.body import MAX_BYTES
+from web.schema import MAX_MISTAKES, Schema
 
 HEALTH = {
     "type": "object",
@@ -41,21 +41,20 @@ def error(description: str) -> dict[str, Any]:
     return answer(description, {"$ref": "#/components/schemas/Problem"}, "application/problem+json")
 
 
-def document() -> dict[str, Any]:
+def document(card: Card, types: Schema) -> dict[str, Any]:
     """Return the description in the format of OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.0)."""
-    types = {"input": Row | Rows, "output": Prediction | list[Prediction]}
+    kinds = {"input": types.row | types.rows, "output": types.prediction | types.predictions}
     schemas, definitions = TypeAdapter.json_schemas(
-        [(name, "validation", TypeAdapter(kind)) for name, kind in types.items()],
+        [(name, "validation", TypeAdapter(kind)) for name, kind in kinds.items()],
         ref_template="#/components/schemas/{model}",
     )
     input_schema, output_schema = schemas.values()
-    examples = {"one row": {"value": model.example}, "several rows": {"value": [model.example, model.example]}}
-    trained = model.about["trained"]
+    examples = {"one row": {"value": card.example}, "several rows": {"value": [card.example, card.example]}}
     info = {
-        "title": model.about["title"] or "Simple ML",
-        "version": trained["date"],
+        "title": card.title or "Simple ML",
+        "version": card.training.date,
         "summary": "Features in, predictions out",
-        "description": model.about["description"] or f"Trained on {trained['rows']} rows.",
+        "description": card.description or f"Trained on {card.training.rows} rows.",
     }
     predict = {
         "operationId": "predict",
@@ -90,9 +89,9 @@ def document() -> dict[str, Any]:
     }
 
 
-def docs() -> Blueprint:
+def docs(card: Card, types: Schema) -> Blueprint:
     """Return the pages /openapi.json and /docs."""
-    pages, text = Blueprint("docs", __name__), json.dumps(document()) + "\n"
+    pages, text = Blueprint("docs", __name__), json.dumps(document(card, types)) + "\n"
     pages.add_url_rule("/openapi.json", "openapi", lambda: Response(text, content_type="application/json"))
     # relative addresses also work behind a proxy with a path and https, unlike the redirects that Flask makes by itself
     pages.add_url_rule("/docs", "slash", lambda: redirect("docs/"))

@@ -1,11 +1,11 @@
-"""The types of what goes in and what comes out. They follow from the model file, so another model has other types."""
+"""The types of what goes in and what comes out. They follow from the card, so another model has other types."""
 
-import model
 import re
 from datetime import datetime
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
-from typing import Annotated, Any, Literal
+from runtime.card import Card, Column
+from typing import Annotated, Any, Literal, NamedTuple
 from typing_extensions import TypedDict
 from urllib.parse import quote
 
@@ -42,20 +42,60 @@ def check_date(value: Any) -> str:
 Number = Annotated[float, Field(ge=float(-LARGEST), le=float(LARGEST), allow_inf_nan=False)]
 integer_schema = {"type": "integer", "minimum": -LARGEST, "maximum": LARGEST}
 Integer = Annotated[Number, BeforeValidator(check_whole), Field(json_schema_extra=integer_schema)]
-TYPES: dict[str, Any] = {"number": Number, "integer": Integer, "boolean": bool, "text": str}
+Date = Annotated[str, BeforeValidator(check_date), Field(json_schema_extra={"format": "date"})]
+DateTime = Annotated[str, BeforeValidator(check_date), Field(json_schema_extra={"format": "date-time"})]
+TYPES: dict[str, Any] = {
+    "number": Number,
+    "integer": Integer,
+    "boolean": bool,
+    "text": str,
+    "date": Date,
+    "date-time": DateTime,
+}
 OUTPUTS: dict[str, Any] = {"number": float, "integer": int, "boolean": bool, "text": str}
-for name in ("date", "date-time"):
-    TYPES[name] = Annotated[str, BeforeValidator(check_date), Field(json_schema_extra={"format": name})]
 
 
-def type_of(feature: dict[str, Any]) -> Any:
-    kind: Any = TYPES[feature["type"]]
-    if feature["categories"]:
-        kind = Literal[tuple(feature["categories"])]
-        if feature["type"] in ("number", "integer"):
+class Schema(NamedTuple):
+    row: Any
+    rows: Any
+    prediction: Any
+    predictions: Any
+    one_row: TypeAdapter  # these two parse JSON and check it in one step
+    many_rows: TypeAdapter
+
+
+def schema(card: Card) -> Schema:
+    """Return the types of the input and the output of a model."""
+    row = typed_dict("Row", {column.name: type_of(column) for column in card.columns})
+    rows = Annotated[list[row], Field(min_length=1, max_length=MAX_ROWS)]  # type: ignore[valid-type]
+    prediction = answer_of(card)
+    return Schema(row, rows, prediction, list[prediction], TypeAdapter(row), TypeAdapter(rows))  # type: ignore[valid-type]
+
+
+def type_of(column: Column) -> Any:
+    kind: Any = TYPES[column.type]
+    if column.categories:
+        kind = Literal[tuple(column.categories)]
+        if column.type in ("number", "integer"):
             kind = Annotated[kind, BeforeValidator(check_not_boolean)]
-    kind = kind | None if feature["nullable"] else kind
-    return Annotated[kind, Field(description=feature["description"], examples=[feature["example"]])]
+    kind = kind | None if column.nullable else kind
+    return Annotated[kind, Field(description=column.description, examples=[column.example])]
+
+
+def answer_of(card: Card) -> Any:
+    """Return the type of an answer: a class, a number, or a value for each target, with what belongs to it."""
+    kind: Any = Literal[tuple(card.classes)] if card.classes else OUTPUTS[card.predicts]
+    if isinstance(card.targets, list):
+        kind = typed_dict("Targets", dict.fromkeys(card.targets, kind))
+    elif card.targets:
+        kind = Annotated[list[kind], Field(min_length=card.targets, max_length=card.targets)]
+    fields = {"prediction": kind}
+    if card.probabilities:
+        probability = Annotated[float, Field(ge=0, le=1)]
+        fields["probabilities"] = typed_dict("Probabilities", dict.fromkeys(card.class_names, probability))
+    for extra in card.extras:
+        fields[extra.name] = Annotated[OUTPUTS[extra.type], Field(description=extra.description)]
+    return typed_dict("Prediction", fields)
 
 
 def typed_dict(name: str, fields: dict[str, Any]) -> Any:
@@ -63,25 +103,6 @@ def typed_dict(name: str, fields: dict[str, Any]) -> Any:
     made = TypedDict(name, fields)  # type: ignore[misc]  # mypy wants to see the fields
     made.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[attr-defined]
     return made
-
-
-Row = typed_dict("Row", {feature["name"]: type_of(feature) for feature in model.features})
-Rows = Annotated[list[Row], Field(min_length=1, max_length=MAX_ROWS)]  # type: ignore[valid-type]
-one_row, many_rows = TypeAdapter(Row), TypeAdapter(Rows)  # they parse JSON and check it in one step
-
-# a class, with the probability of each class if the model has probabilities; or a number; or a value for each target
-kind: Any = Literal[tuple(model.classes)] if model.classes else OUTPUTS[model.metadata["predicts"]]
-if isinstance(model.targets, list):
-    kind = typed_dict("Targets", dict.fromkeys(model.targets, kind))
-elif model.targets:
-    kind = Annotated[list[kind], Field(min_length=model.targets, max_length=model.targets)]
-fields = {"prediction": kind}
-if model.has_probabilities:
-    share = Annotated[float, Field(ge=0, le=1)]
-    fields["probabilities"] = typed_dict("Probabilities", dict.fromkeys(model.class_names, share))
-if model.metadata["score"]:
-    fields["score"] = Annotated[float, Field(description="Lower is more abnormal")]
-Prediction = typed_dict("Prediction", fields)
 
 
 def json_error(error: ValidationError) -> str | None:
@@ -103,13 +124,9 @@ def mistakes(error: ValidationError) -> list[dict[str, str]]:
     ]
 
 
-def bad_row(error: ValueError, text: bytearray) -> dict[str, list]:
-    """Return which row of a request the model has no answer for, as mistakes(), if the error says it."""
-    row: int | None = getattr(error, "row", None)
-    if row is None:
-        return {}
-    place = pointer((row,) if text.lstrip().startswith(b"[") else ())
-    return {"errors": [{"pointer": place, "detail": "The model has no answer for this row"}]}
+def bad_row(row: int, is_list: bool) -> list[dict[str, str]]:
+    """Return which row of a request the model has no answer for, as mistakes()."""
+    return [{"pointer": pointer((row,) if is_list else ()), "detail": "The model has no answer for this row"}]
 
 
 def pointer(location: tuple[int | str, ...]) -> str:

@@ -5,10 +5,12 @@ import numpy as np
 import pandas as pd
 import re
 from collections.abc import Callable
-from table import Column, Columns, to_input
+from dataclasses import replace
+from runtime.card import Column, Form, Gap, Type
+from runtime.table import Table, table_of, to_input
 from typing import Any
 
-TYPES = {
+TYPES: dict[str, Type] = {
     "string": "text",
     "boolean": "boolean",
     "integer": "integer",
@@ -24,8 +26,8 @@ class Refusal(Exception):
     """Why a model cannot be served, as the end of a sentence."""
 
 
-def as_table(X: Any, model: Any) -> tuple[pd.DataFrame, str]:
-    """Return X as a DataFrame, and the form that it had: see table.Columns. Raises Refusal."""
+def as_table(X: Any, model: Any) -> tuple[pd.DataFrame, Form]:
+    """Return X as a DataFrame, and the form that it had: see Card.form. Raises Refusal."""
     if isinstance(X, pd.DataFrame):
         return X, "frame"
     if isinstance(X, pd.Series):
@@ -47,8 +49,8 @@ def as_table(X: Any, model: Any) -> tuple[pd.DataFrame, str]:
     return pd.DataFrame(array, columns=list(names)), "array"
 
 
-def columns_of(table: pd.DataFrame, form: str) -> Columns:
-    """Return what table.to_input() must know. Raises Refusal if a column holds something that JSON does not have."""
+def table_of_training(table: pd.DataFrame, form: Form) -> Table:
+    """Return how rows become X, before the model has been asked. Raises Refusal if JSON cannot express a column."""
     names = [str(label) for label in table]
     if "" in names:
         raise Refusal("a column of X has no name, so name it")
@@ -58,12 +60,12 @@ def columns_of(table: pd.DataFrame, form: str) -> Columns:
     for position, name in enumerate(names):
         series = table.iloc[:, position]
         gaps = series[series.isna()]
-        null = None if len(gaps) and gaps.iloc[0] is None else np.nan
-        columns.append(Column(table.columns[position], name, type_of(series, name), series.dtype, null))
-    return Columns(columns, form)
+        gap: Gap = "none" if len(gaps) and gaps.iloc[0] is None else "nan"
+        columns.append(Column(name, type_of(series, name), nullable=True, categories=None, example=None, gap=gap))
+    return table_of(columns, table, form)
 
 
-def type_of(series: pd.Series, name: str) -> str:
+def type_of(series: pd.Series, name: str) -> Type:
     known = series.dropna()
     if isinstance(series.dtype, pd.CategoricalDtype):
         known = series.cat.categories.to_series()
@@ -94,58 +96,58 @@ def to_rows(table: pd.DataFrame) -> list[dict]:
     return [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
 
 
-def describe(model: Any, table: pd.DataFrame, columns: Columns) -> list[dict[str, Any]]:
-    """Return the name and type of each feature, whether it may be null, its categories if it may have no other value,
-    and an example. Raises Refusal if the model answers no row."""
-    base = base_row(model, table, columns)
+def describe(model: Any, X: pd.DataFrame, table: Table) -> list[Column]:
+    """Return the columns, and what the model accepts in each: whether it may be null, its categories if it may have no
+    other value, and an example. `X` is the training data. Raises Refusal if the model answers no row."""
+    base = base_row(model, X, table)
 
-    def answers(changes: dict[str, Any]) -> bool:
+    def accepts(changes: dict[str, Any]) -> bool:
         with contextlib.suppress(Exception):  # a model may raise whatever it likes
-            model.predict(to_input([base | changes], columns))
+            model.predict(to_input([base | changes], table))
             return True
         return False
 
-    names = [column.name for column in columns.columns]
-    known = {column.name: known_values(table.iloc[:, i], column) for i, column in enumerate(columns.columns)}
-    nullable = accepted(names, lambda some: answers(dict.fromkeys(some)))
-    others = {column.name: unseen(column.type, known[column.name]) for column in columns.columns}
+    names = [column.name for column in table.columns]
+    known = {column.name: known_values(X.iloc[:, i]) for i, column in enumerate(table.columns)}
+    nullable = accepted(names, lambda some: accepts(dict.fromkeys(some)))
+    others = {column.name: unseen(column.type, known[column.name]) for column in table.columns}
     fixed = {name for name in names if others[name]}  # columns that may have known values only
     for turn in range(2):
         asked = {name: others[name][turn] for name in sorted(fixed) if len(others[name]) > turn}
 
-        def answers_asked(some: list[str], asked: dict[str, Any] = asked) -> bool:
-            return answers({name: asked[name] for name in some})
+        def accepts_asked(some: list[str], asked: dict[str, Any] = asked) -> bool:
+            return accepts({name: asked[name] for name in some})
 
-        fixed -= set(accepted(list(asked), answers_asked))
-    features: list[dict[str, Any]] = []
-    for column in columns.columns:
-        name, kind, values, example = column.name, column.type, known[column.name], base[column.name]
-        if example is None or kind in ("number", "integer"):
+        fixed -= set(accepted(list(asked), accepts_asked))
+    columns = []
+    for column in table.columns:
+        name, values, example = column.name, known[column.name], base[column.name]
+        if example is None or column.type in ("number", "integer"):
             example = values[len(values) // 2]
-        if kind == "text" and name not in fixed and len(values) > 100 and answers({name: "some text"}):
+        if column.type == "text" and name not in fixed and len(values) > 100 and accepts({name: "some text"}):
             example = "some text"
-        features.append({"name": name, "type": kind, "nullable": name in nullable, "categories": None})
-        features[-1] |= {"example": example[:10] if kind == "date" else example}
-        if name in fixed:  # "Found unknown categories": the service must refuse what the model refuses
-            features[-1]["categories"] = values
-    if not answers({feature["name"]: feature["example"] for feature in features}):
-        features = [feature | {"example": base[feature["name"]]} for feature in features]
-    return features
+        example = example[:10] if column.type == "date" else example
+        # "Found unknown categories": the service must refuse what the model refuses
+        categories = values if name in fixed else None
+        columns.append(replace(column, nullable=name in nullable, categories=categories, example=example))
+    if not accepts({column.name: column.example for column in columns}):
+        columns = [replace(column, example=base[column.name]) for column in columns]
+    return columns
 
 
-def known_values(series: pd.Series, column: Column) -> list:
+def known_values(series: pd.Series) -> list:
     """Return the values of a column in order, as JSON has them."""
-    categories = column.dtype.categories if isinstance(column.dtype, pd.CategoricalDtype) else series.dropna().unique()
+    categories = series.cat.categories if isinstance(series.dtype, pd.CategoricalDtype) else series.dropna().unique()
     return sorted({to_cell(value) for value in categories.tolist()}) or [0]
 
 
-def base_row(model: Any, table: pd.DataFrame, columns: Columns) -> dict[str, Any]:
+def base_row(model: Any, X: pd.DataFrame, table: Table) -> dict[str, Any]:
     """Return a row that the model answers, with as few nulls as there are. Raises Refusal."""
-    fullest = table.isna().sum(axis=1).to_numpy().argsort(kind="stable")[:5]
-    rows = to_rows(table.iloc[fullest])
+    fullest = X.isna().sum(axis=1).to_numpy().argsort(kind="stable")[:5]
+    rows = to_rows(X.iloc[fullest])
     for row in rows:
         try:
-            model.predict(to_input([row], columns))
+            model.predict(to_input([row], table))
             return row
         except Exception as error:
             reason = error
@@ -153,14 +155,14 @@ def base_row(model: Any, table: pd.DataFrame, columns: Columns) -> dict[str, Any
     raise Refusal(f"its own predict() fails on a row of X ({type(reason).__name__}: {text})")
 
 
-def accepted(names: list[str], answers: Callable[[list[str]], bool]) -> list[str]:
+def accepted(names: list[str], accepts: Callable[[list[str]], bool]) -> list[str]:
     """Return the names that the model accepts, by halves: most models accept all columns or none."""
-    if not names or answers(names):
+    if not names or accepts(names):
         return names
     if len(names) == 1:
         return []
     middle = len(names) // 2
-    return accepted(names[:middle], answers) + accepted(names[middle:], answers)
+    return accepted(names[:middle], accepts) + accepted(names[middle:], accepts)
 
 
 def unseen(kind: str, known: list) -> list:

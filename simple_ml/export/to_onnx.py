@@ -1,15 +1,18 @@
 """Convert a fitted model to ONNX, unless it is known that ONNX would answer otherwise."""
 
 import copy
-import json
 import numpy as np
 import re
 import traceback
 from collections.abc import Iterator
-from columns import Refusal
+from dataclasses import replace
+from export.columns import Refusal
+from export.steps import UFUNCS, append, register_boosters
 from onnx import ModelProto
 from onnx.helper import set_model_props
-from onnx_steps import UFUNCS, append, register_boosters
+from runtime import card as cards
+from runtime.card import Card, Column
+from runtime.onnx import NULL, label
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 from skl2onnx.sklapi import CastTransformer
@@ -23,7 +26,6 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 from sklearn.svm import LinearSVC
 from typing import Any
 
-NULL = "\ufdd0"  # stands for a missing text, which ONNX does not have; Unicode reserves this code point for such uses
 WORDS = r"[\p{L}\p{N}_][\p{L}\p{N}_]+"  # what scikit-learn's (?u)\b\w\w+\b finds, as ONNX Runtime's RE2 writes it
 OPSETS = {"": 18, "ai.onnx.ml": 3}  # all converters know these versions of ONNX
 EXACT = 2**24  # up to here a float32 holds every whole number
@@ -118,9 +120,9 @@ def estimators(whole: Any) -> Iterator[Any]:
             left += reversed(thing)
 
 
-def fault(model: Any, features: list[dict]) -> str | None:
+def fault(model: Any, columns: list[Column]) -> str | None:
     """Return why ONNX would answer otherwise, or None: what is known of skl2onnx, whether or not the data shows it."""
-    if any(feature["type"].startswith("date") for feature in features):
+    if any(column.type.startswith("date") for column in columns):
         return "ONNX has no dates"
     for step in estimators(model):
         name = kind(step)
@@ -153,7 +155,7 @@ def without_samplers(model: Any) -> Any:
     return Pipeline([(name, step) for name, step in model.steps if not hasattr(step, "fit_resample")])
 
 
-def precisions(model: Any, features: list[dict], largest: float) -> list[type]:
+def precisions(model: Any, largest: float) -> list[type]:
     """Return the types of numbers in which ONNX can give the model's own answers, the faster first.
 
     A tree asks on which side of a border a number is, so the last digit matters if the number was computed. float32 is
@@ -166,15 +168,15 @@ def precisions(model: Any, features: list[dict], largest: float) -> list[type]:
     return [np.float64] if borders and names - borders - set(EXACT_STEPS) else [np.float32, np.float64]
 
 
-def convert(model: Any, features: list[dict], metadata: dict, number: type) -> bytes:
-    """Convert a fitted model, add what serving must know, and return the file. Raises Refusal."""
-    served, lower = prepare(model, [feature["name"] for feature in features if feature["type"] == "text"])
+def convert(model: Any, card: Card, number: type) -> bytes:
+    """Convert a fitted model, add its card, and return the file. Raises Refusal."""
+    served, lower = prepare(model, [column.name for column in card.columns if column.type == "text"])
     served, inverse = without_target(served)
     if number == np.float64:
         served = cast_before_trees(served)
     register_boosters()
     steps = list(estimators(served))
-    if len(features) > 1 and not any(isinstance(step, ColumnTransformer) for step in steps):
+    if len(card.columns) > 1 and not any(isinstance(step, ColumnTransformer) for step in steps):
         # each column stays an input of its own, but most steps expect one matrix of all columns
         served = Pipeline([("columns", FunctionTransformer()), ("model", served)])
     numbers = DoubleTensorType if number == np.float64 else FloatTensorType
@@ -183,8 +185,8 @@ def convert(model: Any, features: list[dict], metadata: dict, number: type) -> b
             served,
             name="model",  # the default is a random name, but training twice must give the same file
             initial_types=[
-                (feature["name"], (StringTensorType if feature["type"] == "text" else numbers)([None, 1]))
-                for feature in features
+                (column.name, (StringTensorType if column.type == "text" else numbers)([None, 1]))
+                for column in card.columns
             ],
             options=dict(filter(None, map(options, steps))),
             target_opset=OPSETS,
@@ -196,21 +198,20 @@ def convert(model: Any, features: list[dict], metadata: dict, number: type) -> b
         if unknown := re.search(r"calculator for type '<class '[\w.]*?(\w+)'>|'(\w+)' object has no .*tags", text):
             raise Refusal(f"ONNX has no {unknown[1] or unknown[2]}") from error
         raise Refusal(f"skl2onnx cannot convert its step {culprit(error, served) or kind(model)} ({text})") from error
-    return finish(onnx, model, metadata, lower)
+    return finish(onnx, model, card, lower)
 
 
-def finish(onnx: ModelProto, model: Any, metadata: dict, lower: list[str]) -> bytes:
-    classes, names = metadata["classes"], [node.name for node in onnx.graph.output]
+def finish(onnx: ModelProto, model: Any, card: Card, lower: list[str]) -> bytes:
+    names = [node.name for node in onnx.graph.output]
     last = model.steps[-1][1] if isinstance(model, Pipeline) else model
-    vote = metadata["probabilities"] and kind(last) in VOTERS and len(names) > 1
-    labels = [value if isinstance(value, str) else int(value) for value in classes]
-    if len(set(labels)) < len(labels):
+    labels = set(map(label, card.classes))
+    if len(labels) < len(card.classes):
         raise Refusal("ONNX has no classes with decimals")
-    outputs = names[1:2] if vote else names[: 2 if metadata["probabilities"] else 1]
-    if metadata["score"]:
-        outputs = names[:2]
-    how = {"labels": labels, "vote": vote, "outputs": outputs, "null": NULL, "lower": lower}
-    set_model_props(onnx, {key: json.dumps(value) for key, value in (metadata | {"onnx": how}).items()})
+    vote = card.probabilities and kind(last) in VOTERS and len(names) > 1
+    outputs = names[1:2] if vote else names[: 1 + card.probabilities + len(card.extras)]
+    columns = [replace(column, lowercase=column.name in lower) for column in card.columns]
+    card = replace(card, columns=columns, most_probable=vote, outputs=outputs)
+    set_model_props(onnx, {"card": cards.write(card)})
     opsets = sorted(onnx.opset_import, key=lambda opset: opset.domain)  # skl2onnx leaves them in random order
     del onnx.opset_import[:]
     onnx.opset_import.extend(opsets)

@@ -3,15 +3,18 @@
 import codecs
 import json
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from flask import abort, request
 from werkzeug.exceptions import ServiceUnavailable, UnsupportedMediaType
 from werkzeug.wrappers import Response
 
 MAX_BYTES = 8_000_000  # one body must be smaller, else it gets a 413
 MAX_BYTES_AT_ONCE = 8 * MAX_BYTES  # of all bodies that a worker holds in memory; more get a 503
+LONG = 10_000  # bytes; a longer body takes many times its size in memory once it is parsed
 
 free = MAX_BYTES_AT_ONCE  # bytes that may still come
 lock = threading.Lock()
+one_long_body = threading.Lock()
 
 
 class Body:
@@ -55,3 +58,8 @@ class Body:
         if encoding == "utf-8-sig":
             del everything[: len(codecs.BOM_UTF8)]
         return everything
+
+
+def parsing(text: bytearray) -> AbstractContextManager:
+    """Return a context in which a body may be parsed: only one long body at a time."""
+    return one_long_body if len(text) > LONG else nullcontext()

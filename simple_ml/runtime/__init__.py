@@ -1,0 +1,67 @@
+"""The model file, model.onnx or model.pkl, and its predictions."""
+
+import os
+import traceback
+from pathlib import Path
+from runtime.card import NoAnswer
+from typing import Any
+
+FOLDER = Path(__file__).resolve().parent.parent
+FILES = "model.onnx", "model.pkl"
+
+
+class Model:
+    """A model file that export() wrote. `card` says what it takes and answers: see card.py."""
+
+    def __init__(self, file: Path | None = None) -> None:
+        """Load a model file, by default the one in this folder. Raises ValueError, with a sentence."""
+        file = file or next((path for name in FILES if (path := FOLDER / name).exists()), None)
+        if not file:
+            raise ValueError("There is no model.onnx or model.pkl here: run `python3 train.py` first.")
+        # One processor for each worker. These must be set before the libraries are imported.
+        os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        try:
+            self.run = runtime_of(file)
+        except Exception as error:  # a damaged file makes the libraries raise all kinds of errors
+            text = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+            reason = text if isinstance(error, ValueError) else f"it cannot be loaded here ({text})"
+            raise ValueError(f"{file.name} cannot be used, because {reason}: run `python3 train.py`.") from error
+        self.card = self.run.card
+
+    def predict(self, rows: list[dict]) -> list[dict[str, Any]]:
+        """Return the answer to each row: {"prediction": a class or a number}, and the "probabilities" of all classes.
+
+        A model with several targets predicts a list of values or, where they have names, a dictionary. An outlier
+        detector predicts 1 or -1 (an outlier), with its "score" (lower is more abnormal, as scikit-learn's
+        score_samples). A row is {name of a column: its value}. The model runs once for all rows, which is much faster
+        than row by row. Raises NoAnswer.
+        """
+        try:
+            answers = self.run.predict(rows)
+        except NoAnswer as error:
+            if error.__cause__:  # what the model itself raised, for the log
+                traceback.print_exception(error.__cause__)
+            raise
+        results = [{"prediction": prediction} for prediction in answers.predictions]
+        if isinstance(self.card.targets, list):
+            for result in results:
+                result["prediction"] = dict(zip(self.card.targets, result["prediction"], strict=True))
+        if answers.probabilities is not None:
+            names = self.card.class_names
+            for result, shares in zip(results, answers.probabilities, strict=True):
+                result["probabilities"] = dict(zip(names, shares, strict=True))
+        for name, values in answers.extras.items():
+            for result, value in zip(results, values, strict=True):
+                result[name] = value
+        return results
+
+
+def runtime_of(file: Path) -> Any:
+    """Return a model file with what runs it. Only that is imported: model.onnx is served without pandas."""
+    if file.suffix == ".onnx":
+        from runtime.onnx import OnnxModel
+
+        return OnnxModel(file)
+    from runtime.pickled import PickledModel
+
+    return PickledModel(file)

@@ -1,0 +1,112 @@
+"""The card: what a model file says of its model, and the answers of a model. export/ writes the card, serving reads it.
+
+It is JSON inside the model file: a property of model.onnx, the first line of model.pkl. So it can be read before
+anything of the model is loaded. A new field needs a default, so that the files that are there can still be read.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pydantic import TypeAdapter, ValidationError
+from typing import Any, Literal
+
+FORMAT = 2  # raise it when a field changes its meaning
+
+Type = Literal["number", "integer", "boolean", "text", "date", "date-time"]
+Form = Literal["frame", "series", "array", "texts", "records"]
+Gap = Literal["nan", "none"]
+Cell = str | int | float | bool | None  # of a table, as JSON has it
+
+
+@dataclass(frozen=True)
+class Column:
+    """A feature, as a row of JSON has it."""
+
+    name: str
+    type: Type
+    nullable: bool
+    categories: list[Cell] | None  # the only values that the model takes, or None
+    example: Cell
+    description: str | None = None
+    gap: Gap = "nan"  # what a missing value was in training: NaN or None
+    lowercase: bool = False  # model.onnx gets its texts in small letters
+
+
+@dataclass(frozen=True)
+class Training:
+    date: str  # 2024-01-31
+    rows: int
+    score: float | None  # as train.py gave it
+    python: str
+    packages: dict[str, str]  # name: version
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A further value in each answer, beside the prediction and the probabilities."""
+
+    name: str
+    type: Type
+    description: str
+
+
+@dataclass(frozen=True)
+class Card:
+    columns: list[Column]
+    form: Form  # of the X that the model was fitted with
+    predicts: Type  # what a prediction is
+    classes: list[str | int | float | bool]  # empty if the model does not predict one class
+    targets: list[str] | int | None  # the names of several predicted values, or how many; None for one value
+    probabilities: bool
+    extras: list[Extra]
+    training: Training
+    title: str | None = None
+    description: str | None = None
+    most_probable: bool = False  # the prediction is the most probable class, so predict() need not be asked
+    outputs: list[str] = field(default_factory=list)  # of model.onnx: the predictions, the probabilities, the extras
+    format: int = FORMAT
+
+    @property
+    def example(self) -> dict[str, Cell]:
+        """A row that the model answers."""
+        return {column.name: column.example for column in self.columns}
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes as names of JSON: 1 is "1", True is "true"."""
+        return [value if isinstance(value, str) else json.dumps(value) for value in self.classes]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model answers to n rows, in their order."""
+
+    predictions: list[Any]  # n classes or numbers; lists of them if there are several targets
+    probabilities: list[list[float]] | None = None  # (n, classes), in the order of Card.classes
+    extras: dict[str, list] = field(default_factory=dict)  # the n values of each of Card.extras
+
+
+class NoAnswer(Exception):
+    """The model has no answer to a `row`, counted from 0, and why, as a sentence."""
+
+    def __init__(self, sentence: str, row: int) -> None:
+        super().__init__(sentence)
+        self.row = row
+
+
+def write(card: Card) -> str:
+    """Return a card as one line of JSON."""
+    return json.dumps(asdict(card))
+
+
+def read(text: str | bytes) -> Card:
+    """Return the card that `write` made, with every field checked. Raises ValueError, as the end of a sentence."""
+    try:
+        number = TypeAdapter(dict[str, Any]).validate_json(text).get("format", 1)
+        if number != FORMAT:
+            age = "an older" if isinstance(number, int) and number < FORMAT else "a newer"
+            raise ValueError(f"it was made by {age} export (format {number}, and this is {FORMAT})")
+        return TypeAdapter(Card).validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"])) or "it"
+        raise ValueError(f"its card is damaged ({place}: {first['msg']})") from None
