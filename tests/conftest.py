@@ -6,7 +6,7 @@ import os
 import pytest
 from collections.abc import Callable, Iterator
 from examples import IMAGES, ROOT, container, docker
-from helpers import process
+from helpers import pickled, process
 from run import docker_problem
 
 LEFT_OUT = pytest.StashKey[str]()
@@ -46,14 +46,22 @@ def image() -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
-def running(image: Callable[[str], str]) -> Iterator[Callable[[str, str], str]]:
-    """running("simple_ml", "container") starts simple_ml once for all tests, and returns its address."""
+def running(
+    image: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str, str], str]]:
+    """running("simple_ml", "container") starts simple_ml once for all tests, and returns its address.
+
+    "process" and "container" serve model.onnx, "pickle" is a process that serves the same model as model.pkl.
+    """
     with contextlib.ExitStack() as stack:
 
         @functools.cache
         def start(example: str, where: str) -> str:
             if where == "process":
                 return stack.enter_context(process(example))[0]
+            if where == "pickle":
+                folder = pickled(tmp_path_factory.mktemp("pickled"))
+                return stack.enter_context(process(example, folder, "simple_ml-train"))[0]
             return f"http://127.0.0.1:{stack.enter_context(container(image(example)))[0]}"
 
         yield start

@@ -54,6 +54,17 @@ def process(
             output.close()
 
 
+def pickled(folder: Path) -> Path:
+    """Copy simple_ml, and train a model there that ONNX cannot hold: it has a step of Python code that does nothing."""
+    text = (copy_of("simple_ml", folder) / "train.py").read_text()
+    text = text.replace("import StandardScaler", "import FunctionTransformer, StandardScaler")
+    text = text.replace("make_pipeline(S", "make_pipeline(FunctionTransformer(lambda X: X), S")
+    (folder / "train.py").write_text(text)
+    subprocess.run([python("simple_ml-train"), "train.py"], cwd=folder, check=True, capture_output=True)
+    assert (folder / "model.pkl").exists()
+    return folder
+
+
 @contextlib.contextmanager
 def latest_container() -> Iterator[None]:
     """Wait until no other process is in such a block. Only there is one's own container surely the latest one."""

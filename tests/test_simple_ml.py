@@ -1,4 +1,4 @@
-"""simple_ml: features in, a species out. (Other models: tests/ci/test_export.py)"""
+"""simple_ml: features in, a species out. (Other models: tests/ci/test_any_model.py)"""
 
 import json
 import pytest
@@ -7,6 +7,11 @@ from helpers import assert_problem
 
 FLOWER = {"f1": 4, "f2": 5, "f3": 10}
 SPECIES = ["setosa", "versicolor", "virginica"]
+
+
+@pytest.fixture(params=["process", "pickle", pytest.param("container", marks=pytest.mark.docker)])
+def where(request) -> str:
+    return request.param
 
 
 @pytest.fixture

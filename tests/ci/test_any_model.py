@@ -1,143 +1,249 @@
-"""simple_ml serves any model that predicts from a table, by both runtimes, over HTTP. (More of them: test_export.py)
+"""simple_ml serves any model that predicts from a table, with the model's own answers: only train.py has to be edited.
 
-any_model.py fits and exports them. Each is served by the unchanged app.py, and must answer as the model itself does.
+Each model of support/models.py is fitted on half of the rows, exported, and asked for the other half by the unchanged
+app.py, in this process. What servers, forked workers and commands do is tested with a few of them.
 """
 
 import contextlib
 import json
 import numpy as np
 import os
+import pandas as pd
 import pytest
 import requests
 import shutil
 import subprocess
-import tempfile
-from any_model import MODELS
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from examples import ROOT
-from helpers import assert_problem, copy_of, process, python
+from flask.testing import FlaskClient
+from helpers import copy_of, python
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
 from pathlib import Path
-from typing import Any
+from support.inprocess import service
+from support.models import CASES, Case, as_sent, export, halves, serve
+from support.schemas import fuzz
+from typing import Any, NamedTuple
 
-HERE = Path(__file__).resolve().parent
-KIND = {name: kind for name, (_, _, _, kind) in MODELS.items()}
+pytestmark = pytest.mark.filterwarnings("ignore")  # scikit-learn's own, of models that we only want to see served
+
+
+class Exported(NamedTuple):
+    case: Case
+    said: str
+    file: Path
+    other: Any  # rows that neither training nor export() has seen
+
+
+def exported(name: str, folder: Path, capsys: pytest.CaptureFixture) -> Exported:
+    case = CASES[name]
+    known, target, other = halves(case)
+    case.model.fit(known, target) if target is not None else case.model.fit(known)
+    export(case.model, known, folder / "model.onnx")
+    (file,) = folder.glob("model.*")
+    return Exported(case, capsys.readouterr().out, file, other)
+
+
+@pytest.fixture
+def asked(request, tmp_path, capsys) -> Iterator[tuple[Exported, FlaskClient]]:
+    """A model of the table, exported, and the service for it."""
+    made = exported(request.param, tmp_path, capsys)
+    folder = copy_of("simple_ml", tmp_path / "simple_ml")
+    shutil.copy(made.file, folder)
+    with service(folder) as client:
+        yield made, client
+
+
+def only(*names: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("asked", names, indirect=True)
+
+
+def predict(client: FlaskClient, body: Any) -> Any:
+    answer = client.post("/predict", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json
+
+
+def refused(client: FlaskClient, body: Any) -> dict:
+    answer = client.post("/predict", json=body)
+    assert (answer.status_code, answer.content_type) == (422, "application/problem+json"), answer.text
+    return answer.json
+
+
+def assert_same(answers: list[dict], model: Any, rows: Any) -> None:
+    """Check that answers are what the model itself predicts for rows."""
+    got = [answer["prediction"] for answer in answers]
+    want = np.asarray(model.predict(rows)).reshape(np.shape(got))  # y of one column gives one number
+    if want.dtype.kind == "f" and not hasattr(model, "classes_"):
+        assert np.array(got) == pytest.approx(want, rel=1e-3, abs=1e-3 * float(np.std(want)))
+    else:
+        assert got == want.tolist()
+    if "probabilities" in answers[0]:
+        shares = [list(answer["probabilities"].values()) for answer in answers]
+        assert np.array(shares) == pytest.approx(model.predict_proba(rows), abs=1e-4)
+        names = [value if isinstance(value, str) else json.dumps(value) for value in np.array(model.classes_).tolist()]
+        assert list(answers[0]["probabilities"]) == names
+    if "score" in answers[0]:
+        assert [answer["score"] for answer in answers] == pytest.approx(model.score_samples(rows).tolist(), abs=0.005)
+
+
+def has_probabilities(model: Any, rows: Any) -> bool:
+    with contextlib.suppress(Exception):
+        return isinstance(model.predict_proba(rows), np.ndarray)
+    return False
+
+
+@only(*CASES)
+def test_answers(asked):
+    """They are the model's own, in a list and alone, and so are the names, the documents and the errors."""
+    (case, said, file, other), client = asked
+    assert file.suffix == f".{case.kind}", said
+    assert case.says in said
+    assert (said.count("\n"), said.endswith(" ms.\n"), said.startswith(file.name)) == (1, True, True)
+    assert len(said) < 500
+    rows = as_sent(other, case.model)
+    answers = predict(client, rows)
+    assert_same(answers, case.model, other)
+    one = predict(client, rows[0])
+    assert_same([one], case.model, other.iloc[:1] if hasattr(other, "iloc") else other[:1])
+    is_detector = case.model.__class__.__name__ == "IsolationForest" or "svm" in str(getattr(case.model, "steps", ""))
+    expected = {"prediction", *(["probabilities"] if has_probabilities(case.model, other) else [])}
+    assert one.keys() == (expected | {"score"} if is_detector and case.y is None else expected)
+
+    openapi = client.get("/openapi.json").json
+    OpenAPIV31SpecValidator(openapi).validate()
+    row = openapi["components"]["schemas"]["Row"]
+    assert list(row["properties"]) == row["required"] == list(rows[0])
+    classes = openapi["components"]["schemas"]["Prediction"]["properties"]["prediction"].get("enum")
+    assert classes == (np.asarray(case.model.classes_).tolist() if "probabilities" in one else classes)
+    bad = refused(client, rows[0] | {next(iter(rows[0])): {}})
+    for body, status in [(one, "200"), (answers, "200"), (bad, "422"), (refused(client, {}), "422")]:
+        ((_, content),) = openapi["paths"]["/predict"]["post"]["responses"][status]["content"].items()
+        Draft202012Validator(content["schema"] | {"components": openapi["components"]}).validate(body)
+    for page in ("/", "/healthz"):
+        assert client.get(page).status_code == 200
+
+
+@only("text category, missing ones known")
+def test_columns_are_documented(asked):
+    columns = asked[1].get("/openapi.json").json["components"]["schemas"]["Row"]["properties"]
+    number = {"type": "number", "minimum": -1e35, "maximum": 1e35}
+    about = ("title", "description", "examples")
+    shown = {
+        name: {key: value for key, value in column.items() if key not in about} for name, column in columns.items()
+    }
+    assert all("examples" in column for column in columns.values())
+    integer = {"type": "integer", "minimum": -(10**35), "maximum": 10**35}
+    assert shown == {
+        "city": {"anyOf": [{"enum": ["Rome", "Vienna", "Zürich"], "type": "string"}, {"type": "null"}]},
+        "age": {"anyOf": [integer, {"type": "null"}]},  # training had no null, but the model answers one
+        "income": {"anyOf": [number, {"type": "null"}]},
+        "member": {"type": "boolean"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("asked", "values"),
+    [
+        ("text category, missing ones known", [30.000000001, 1e-42, 10**35 + 1, True, "30"]),
+        ("whole numbers as categories", [True, 1.5, "1", 99]),  # 1 is a category, and to Python True is 1
+    ],
+    indirect=["asked"],
+)
+def test_almost_a_whole_number(asked, values):
+    made, client = asked
+    row = as_sent(made.other.head(1), made.case.model)[0]
+    errors = refused(client, [row | {"age": value} for value in values])["errors"]
+    assert [error["pointer"] for error in errors] == [f"#/{number}/age" for number in range(len(values))]
+    assert predict(client, row | {"age": float(row["age"])})
+
+
+@only("text category, unknown ones refused")
+def test_what_a_column_may_hold_follows_from_the_model(asked):
+    """A category that the model refuses is a 422 that lists the known ones, and so is a null that it refuses."""
+    made, client = asked
+    row = as_sent(made.other, made.case.model)[0]
+    assert predict(client, row | {"income": None})
+    errors = refused(client, [row, row | {"city": "Atlantis", "age": 30.5, "income": "high", "member": None}])["errors"]
+    assert {error["pointer"] for error in errors} == {f"#/1/{name}" for name in row}
+    assert "'Rome', 'Vienna' or 'Zürich'" in errors[0]["detail"]
+
+
+@only("text category, unknown ones ignored")
+def test_unknown_categories_where_the_model_ignores_them(asked):
+    made, client = asked
+    rows = made.other.head(20).assign(city="Atlantis")
+    assert_same(predict(client, as_sent(rows, made.case.model)), made.case.model, rows)
+
+
+@only("words of a text")
+def test_words_that_training_did_not_see(asked):
+    """The words of a text are found as scikit-learn finds them: case, accents, punctuation, other scripts."""
+    made, client = asked
+    texts = ["", "GOOD  Film!", "ÉCOLE, Café & CAFÉ", "not_good good-ish (good)", "日本 good", "a b\tc\nbad", "SCHÖN"]
+    rows = pd.DataFrame({"review": texts})
+    assert_same(predict(client, as_sent(rows, made.case.model)), made.case.model, rows)
+
+
+@only("own class, strict")
+def test_categories_that_an_own_class_knows(asked):
+    columns = asked[1].get("/openapi.json").json["components"]["schemas"]["Row"]["properties"]
+    assert columns["city"]["enum"] == ["Rome", "Vienna", "Zürich"]
+
+
+@only("dates")
+def test_a_row_that_the_model_fails_for_is_named(asked, capsys):
+    """The traceback goes to the log, and the service goes on."""
+    _, client = asked
+    row = {"since": "2024-01-31", "seen": "2024-03-01T09:30:00", "age": 30}
+    same = [row | {"seen": "2024-03-01T08:30:00Z"}, row | {"seen": "2024-03-01T10:30:00+02:00"}, row]
+    predictions = predict(client, same)
+    assert predictions[0] == predictions[1] == predictions[2]
+    for wrong in ("20240131", "31.1.2024", "2024-13-01", "today", 20240131, None, True):
+        errors = refused(client, row | {"since": wrong})["errors"]
+        assert [error["pointer"] for error in errors] == ["#/since"]
+    early = row | {"seen": "0001-01-01T00:00:00+14:00"}  # in Vienna it is the year 0
+    assert [error["pointer"] for error in refused(client, [row, row, early, row])["errors"]] == ["#/2"]
+    assert "Traceback" in capsys.readouterr().err
+    assert predict(client, row)
 
 
 @contextlib.contextmanager
-def served(model: Path, workers: int = 1, first: str = "") -> Iterator[tuple[str, Path]]:
-    """Serve a model file by a copy of simple_ml, as its Dockerfile does: (address, log).
-
-    `first` is Python code that runs before the workers start.
-    """
-    folder = Path(tempfile.mkdtemp(dir=model.parent))
-    shutil.copy(model, copy_of("simple_ml", folder))
-    if first:
-        app = (folder / "app.py").read_text()
-        (folder / "app.py").write_text(app.replace("    settings =", f"    {first}\n    settings ="))
-    packages, log = "simple_ml" if model.suffix == ".onnx" else "ci", folder / "log"
-    with process("simple_ml", folder, packages, log, GRANIAN_WORKERS=str(workers)) as (url, _):
-        yield url, log
+def serving(name: str, folder: Path, workers: int = 1, first: str = "") -> Iterator[tuple[str, list[dict]]]:
+    """Serve a model of the table: the address, and rows that it has not seen."""
+    case = CASES[name]
+    known, target, other = halves(case)
+    with serve(case.model.fit(known, target), known, folder, workers, first) as url:
+        yield url, as_sent(other, case.model)
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    subprocess.run([python("ci"), HERE / "any_model.py", folder], check=True, timeout=600)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def answers(exported: Path) -> Iterator[dict[str, Future]]:
-    """Start the servers two at a time, since it takes a pickle's packages seconds to be imported."""
-
-    def ask(name: str) -> dict[str, Any]:
-        (model,) = (exported / name).glob("model.*")
-        asked = json.loads((exported / name / "asked.json").read_text())
-        with served(model) as (url, log):
-            many = requests.post(f"{url}/predict", json=asked["rows"], timeout=60)
-            row = asked["rows"][0]
-            one = requests.post(f"{url}/predict", json=row, timeout=60)
-            pages = [requests.get(url + page, timeout=60).status_code for page in ("/", "/openapi.json", "/healthz")]
-            bad = requests.post(f"{url}/predict", json=row | {next(iter(row)): {}}, timeout=60)
-            return asked | {"kind": model.suffix[1:], "many": many, "one": one, "pages": pages, "bad": bad, "log": log}
-
-    with ThreadPoolExecutor(2) as pool:
-        yield {name: pool.submit(ask, name) for name in KIND}
-
-
-@pytest.mark.parametrize("name", KIND)
-def test_answers(name, answers):
-    """They are the model's own, for rows that training did not hold, and the pages and errors are there."""
-    seen = answers[name].result()
-    assert seen["kind"] == KIND[name], seen["said"]
-    assert seen["said"].count("\n") == 1
-    assert seen["pages"] == [200, 200, 200]
-    assert_problem(seen["bad"], 422)
-    assert seen["many"].status_code == seen["one"].status_code == 200, seen["many"].text
-    many = seen["many"].json()
-    got = [answer["prediction"] for answer in many]
-    want = np.array(seen["labels"]).reshape(np.shape(got)).tolist()  # y of one column gives one number
-    is_number = isinstance(np.ravel(want)[0].item(), float)
-    assert (
-        np.ravel(got) == pytest.approx(np.ravel(want), rel=1e-3, abs=1e-3 * np.std(want)) if is_number else got == want
-    )
-    if seen.get("shares"):
-        shares = [list(answer["probabilities"].values()) for answer in many]
-        assert np.array(shares) == pytest.approx(np.array(seen["shares"]), abs=0.005)
-    if "scores" in seen:
-        assert [answer["score"] for answer in many] == pytest.approx(seen["scores"], abs=0.005)
-    one = seen["one"].json()["prediction"]
-    assert one == pytest.approx(got[0], rel=1e-4) if is_number else one == got[0]
-
-
-def test_all_models_are_here(exported):
-    assert {path.name for path in exported.iterdir()} == set(KIND)
-
-
-def test_a_row_that_the_model_fails_for_is_named(exported):
-    """The traceback goes to the log, and the service goes on."""
-    with served(exported / "own class, strict" / "model.pkl") as (url, log):
-        document = requests.get(f"{url}/openapi.json", timeout=30).json()
-        assert document["components"]["schemas"]["Row"]["properties"]["city"]["enum"] == ["Rome", "Vienna", "Zürich"]
-    with served(exported / "dates" / "model.pkl") as (url, log):
-        row = {"since": "2024-01-31", "seen": "2024-03-01T09:30:00", "age": 30}
-        assert requests.post(f"{url}/predict", json=row, timeout=30).ok
-        same = [row | {"seen": "2024-03-01T08:30:00Z"}, row | {"seen": "2024-03-01T10:30:00+02:00"}, row]
-        predictions = requests.post(f"{url}/predict", json=same, timeout=30).json()
-        assert predictions[0] == predictions[1] == predictions[2]
-        for wrong in ("20240131", "31.1.2024", "2024-13-01", "today", 20240131, None, True):
-            problem = assert_problem(requests.post(f"{url}/predict", json=row | {"since": wrong}, timeout=30), 422)
-            assert [error["pointer"] for error in problem["errors"]] == ["#/since"]
-        early = row | {"seen": "0001-01-01T00:00:00+14:00"}  # in Vienna it is the year 0
-        problem = assert_problem(requests.post(f"{url}/predict", json=[row, row, early, row], timeout=30), 422)
-        assert [error["pointer"] for error in problem["errors"]] == ["#/2"]
-        assert "Traceback" in log.read_text()
-        assert requests.post(f"{url}/predict", json=row, timeout=30).ok
+@pytest.mark.parametrize("name", ["text category, missing ones known", "whole numbers as categories", "categories"])
+def test_schemathesis_finds_nothing(name, tmp_path):
+    """Of models that have every type of column between them, and run in both ways."""
+    with serving(name, tmp_path / "simple_ml") as (url, _):
+        fuzz(url, tmp_path, 50)
 
 
 @pytest.mark.parametrize("name", ["hist gradient boosting", "XGBoost, categories", "LightGBM", "CatBoost"])
-def test_forked_workers_answer(name, exported):
+def test_forked_workers_answer(name, tmp_path):
     """Even if the model has predicted before the fork: OpenMP then hangs in a worker, unless it has one thread."""
-    rows = json.loads((exported / name / "asked.json").read_text())["rows"]
-    with served(exported / name / "model.pkl", 2, "model.predict([model.card.example] * 1000)") as (url, _):
+    with serving(name, tmp_path, 2, "model.predict([model.card.example] * 1000)") as (url, rows):
         for _ in range(20):
             assert requests.post(f"{url}/predict", json=rows, timeout=10).ok
 
 
 @pytest.mark.parametrize("name", ["array", "own class"])
-def test_a_damaged_file_stops_the_start(name, exported, tmp_path):
-    (model,) = (exported / name).glob("model.*")
-    content = bytearray(model.read_bytes())
+def test_a_damaged_file_stops_the_start(name, tmp_path, capsys):
+    file = exported(name, tmp_path, capsys).file
+    content = file.read_bytes()
     for number, damaged in enumerate([content[: len(content) // 2], b"", content[:-200] + bytes(200)]):
-        folder = tmp_path / str(number)
-        copy_of("simple_ml", folder)
-        (folder / model.name).write_bytes(damaged)
-        command: list[str | Path] = [python("simple_ml" if model.suffix == ".onnx" else "simple_ml-train"), "app.py"]
+        folder = copy_of("simple_ml", tmp_path / str(number))
+        (folder / file.name).write_bytes(damaged)
+        command: list[str | Path] = [python("simple_ml" if file.suffix == ".onnx" else "simple_ml-train"), "app.py"]
         run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
         assert run.returncode != 0
         assert "Traceback" not in run.stderr
-        assert f"{model.name} cannot be used" in run.stderr
+        assert f"{file.name} cannot be used" in run.stderr
 
 
 def command(*arguments: Any, cwd: Path) -> subprocess.CompletedProcess:
@@ -177,9 +283,10 @@ X.to_csv("rows.csv", index=False)
     run = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.startswith("model.pkl (")
-    with served(tmp_path / "model.pkl") as (url, _):  # where there is no steps.py
-        answer = requests.post(f"{url}/predict", json={"zip": "01234", "a": 7}, timeout=30).json()
-        assert answer["prediction"] == pytest.approx(121)
+    folder = copy_of("simple_ml", tmp_path / "simple_ml")
+    shutil.copy(tmp_path / "model.pkl", folder)  # where there is no steps.py
+    with service(folder) as client:
+        assert predict(client, {"zip": "01234", "a": 7})["prediction"] == pytest.approx(121)
 
 
 REFUSED = {  # what is exported, and what the sentence must say
@@ -218,3 +325,28 @@ def test_refused(tmp_path):
         assert line.startswith("This model cannot be served: ")
         assert sentence in line
     assert not list(tmp_path.iterdir())
+
+
+def test_refused_by_train_py(tmp_path):
+    """Where people run train.py, the sentence is all that it ends with. The file of an earlier training stays."""
+    folder = copy_of("simple_ml", tmp_path)
+    text = (folder / "train.py").read_text()
+    (folder / "train.py").write_text(text.replace("model.fit(X, y),", "model.fit(X, y).steps,"))
+    run = command("train.py", cwd=folder)
+    assert (run.returncode, run.stderr) == (1, "This model cannot be served: list has no predict().\n")
+
+
+def test_the_file_of_the_other_kind_goes(tmp_path, capsys):
+    (tmp_path / "model.onnx").touch()
+    assert exported("no converter", tmp_path, capsys).file.name == "model.pkl"
+
+
+@pytest.mark.parametrize("first", ["simple_ml", "image_classification"])
+def test_services_in_one_process_do_not_mix(first):
+    """Their modules have the same names: whichever is asked first, each gets its own."""
+    others = {"simple_ml": "image_classification", "image_classification": "simple_ml"}
+    with service(ROOT / first) as one, service(ROOT / others[first]) as other:
+        titles = [client.get("/openapi.json").json["info"]["title"] for client in (one, other)]
+        assert sorted(titles) == ["Handwritten digits", "Iris species"]
+        for client, title in zip((one, other), titles, strict=True):
+            assert title in client.get("/").text

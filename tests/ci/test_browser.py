@@ -297,8 +297,8 @@ EVIL = """<b onclick='alert(1)'>"Rome"</b>"""
 @pytest.fixture(scope="module")
 def another_model(tmp_path_factory) -> Iterator[str]:
     """The address of simple_ml with a model of text with known values, whole numbers, yes/no, and what may be empty."""
-    from models import BUYS, GAPS, people, serve
     from sklearn.preprocessing import OneHotEncoder
+    from support.models import BUYS, GAPS, people, serve
 
     X = GAPS.replace({"city": {"Rome": EVIL}})
     with serve(people(OneHotEncoder()).fit(X, BUYS), X, tmp_path_factory.mktemp("model")) as url:

@@ -9,13 +9,12 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from examples import ROOT
-from helpers import assert_problem, copy_of, process, python
+from helpers import assert_problem, copy_of, pickled, process, python
 from onnx.helper import set_model_props
 from pathlib import Path
 
 OLDER = Path(__file__).with_name("older")  # files that the export of commit 702b4a1 wrote
 ROOMS = ("export", "runtime", "web")
-PICKLED = "make_pipeline(FunctionTransformer(lambda X: X), "  # a step that does nothing, but is Python code
 
 
 def train(folder: Path) -> subprocess.CompletedProcess:
@@ -26,10 +25,7 @@ def train(folder: Path) -> subprocess.CompletedProcess:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The iris model as model.onnx and as model.pkl."""
-    folder = copy_of("simple_ml", tmp_path_factory.mktemp("simple_ml"))
-    text = (folder / "train.py").read_text().replace("StandardScaler\n", "FunctionTransformer, StandardScaler\n")
-    (folder / "train.py").write_text(text.replace("make_pipeline(S", PICKLED + "S"))
-    assert train(folder).returncode == 0
+    folder = pickled(tmp_path_factory.mktemp("simple_ml"))
     return {"onnx": ROOT / "simple_ml" / "model.onnx", "pkl": folder / "model.pkl"}
 
 

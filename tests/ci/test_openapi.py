@@ -1,4 +1,4 @@
-"""The OpenAPI documents: valid, true, and shown at /docs. (Those of other models: test_export.py)"""
+"""The OpenAPI documents: valid, true, and shown at /docs. (Those of other models: test_any_model.py)"""
 
 import os
 import pytest
@@ -7,7 +7,7 @@ import requests
 from examples import ROOT
 from html.parser import HTMLParser
 from openapi_spec_validator import OpenAPIV31SpecValidator
-from schemas import HERE, assert_as_documented, document, fuzz
+from support.schemas import HERE, assert_as_documented, document, fuzz
 from urllib.parse import urljoin
 
 DOCUMENTED = ["passing_arguments", "simple_ml", "image_classification"]

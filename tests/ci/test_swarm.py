@@ -21,7 +21,7 @@ SERVICE = f"{STACK}_hello_world"
 IMAGE = f"{REGISTRY}simpleflask"
 REPLICAS = 3
 SECONDS = 360
-CLIENT = Path(__file__).with_name("retrying_client.py").read_text()
+CLIENT = (Path(__file__).parent / "support" / "retrying_client.py").read_text()
 BAD = {
     "ends-at-once": 'CMD ["-c", "raise SystemExit(3)"]',
     "never-healthy": 'HEALTHCHECK --interval=1s --retries=2 CMD ["python3", "-c", "raise SystemExit(1)"]',
