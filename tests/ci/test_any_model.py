@@ -64,7 +64,7 @@ def predict(client: FlaskClient, body: Any) -> Any:
     return answer.json
 
 
-def refused(client: FlaskClient, body: Any) -> dict:
+def refused(client: FlaskClient, body: Any) -> Any:
     answer = client.post("/predict", json=body)
     assert (answer.status_code, answer.content_type) == (422, "application/problem+json"), answer.text
     return answer.json
