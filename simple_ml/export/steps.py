@@ -1,12 +1,12 @@
 """Converters for steps that skl2onnx does not convert, or not in float64."""
 
+import contextlib
 import numpy as np
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from onnx import TensorProto, helper
 from skl2onnx import update_registered_converter
-from skl2onnx.common import tree_ensemble
-from skl2onnx.common._registration import get_converter, get_shape_calculator
+from skl2onnx.common import _registration, tree_ensemble
 from skl2onnx.common.data_types import DoubleTensorType
 from skl2onnx.common.shape_calculator import (
     calculate_linear_classifier_output_shapes,
@@ -14,9 +14,10 @@ from skl2onnx.common.shape_calculator import (
 )
 from skl2onnx.operator_converters import decision_tree, gradient_boosting, isolation_forest, random_forest
 from skl2onnx.operator_converters.common import concatenate_variables
-from sklearn.impute import SimpleImputer
-from sklearn.preprocessing import FunctionTransformer
 from typing import Any
+from unittest import mock
+
+IMPUTER, FUNCTION = "SklearnSimpleImputer", "SklearnFunctionTransformer"  # skl2onnx's names
 
 # functions of NumPy as nodes of ONNX: the operator, and a constant for its second input
 UFUNCS: dict[Any, list[tuple[str, float | None]]] = {
@@ -105,16 +106,20 @@ def function(convert: Callable) -> Callable:
     return known
 
 
-def register() -> None:
-    """Make skl2onnx use the converters of this file, and those of onnxmltools for libraries that are in use."""
-    for module in (decision_tree, gradient_boosting, isolation_forest, random_forest):
-        module.add_tree_to_attribute_pairs = with_nulls
-    alias = "SklearnSimpleImputer"
-    update_registered_converter(SimpleImputer, alias, get_shape_calculator(alias), imputer(get_converter(alias)))
-    alias = "SklearnFunctionTransformer"
-    update_registered_converter(
-        FunctionTransformer, alias, function_shape(get_shape_calculator(alias)), function(get_converter(alias))
-    )
+@contextlib.contextmanager
+def patched() -> Iterator[None]:
+    """Until the block ends, skl2onnx uses the converters of this file instead of its own."""
+    with contextlib.ExitStack() as stack:
+        for module in (decision_tree, gradient_boosting, isolation_forest, random_forest):
+            stack.enter_context(mock.patch.object(module, "add_tree_to_attribute_pairs", with_nulls))
+        converters = {}
+        for name, change in ((IMPUTER, imputer), (FUNCTION, function)):
+            own = _registration.get_converter(name)
+            converters[name] = _registration.RegisteredConverter(change(own), own.get_allowed_options())
+        shapes = {FUNCTION: function_shape(_registration.get_shape_calculator(FUNCTION))}
+        stack.enter_context(mock.patch.dict(_registration._converter_pool, converters))
+        stack.enter_context(mock.patch.dict(_registration._shape_calculator_pool, shapes))
+        yield
 
 
 def register_boosters() -> None:
@@ -146,6 +151,3 @@ def append(onnx: Any, func: Any) -> None:
         value = f"inverse_{position}"
         onnx.graph.node.append(helper.make_node(operator, inputs, [value], name=value))
     output.name = value
-
-
-register()

@@ -10,6 +10,7 @@ import numpy as np
 import os
 import pandas as pd
 import pytest
+import re
 import requests
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from pathlib import Path
 from support.inprocess import service
-from support.models import CASES, Case, as_sent, export, halves, serve
+from support.models import CASES, Case, as_sent, export, halves, serve, to_onnx
 from support.schemas import fuzz
 from typing import Any, NamedTuple
 
@@ -106,9 +107,8 @@ def test_answers(asked):
     assert_same(answers, case.model, other)
     one = predict(client, rows[0])
     assert_same([one], case.model, other.iloc[:1] if hasattr(other, "iloc") else other[:1])
-    is_detector = case.model.__class__.__name__ == "IsolationForest" or "svm" in str(getattr(case.model, "steps", ""))
-    expected = {"prediction", *(["probabilities"] if has_probabilities(case.model, other) else [])}
-    assert one.keys() == (expected | {"score"} if is_detector and case.y is None else expected)
+    expected = {"prediction"} | ({"probabilities"} if has_probabilities(case.model, other) else set())
+    assert one.keys() == expected | ({"score"} if case.y is None and hasattr(case.model, "score_samples") else set())
 
     openapi = client.get("/openapi.json").json
     OpenAPIV31SpecValidator(openapi).validate()
@@ -122,6 +122,14 @@ def test_answers(asked):
         Draft202012Validator(content["schema"] | {"components": openapi["components"]}).validate(body)
     for page in ("/", "/healthz"):
         assert client.get(page).status_code == 200
+
+
+@pytest.mark.parametrize("fault", to_onnx.FAULTS, ids=lambda fault: fault.test)
+def test_known_faults_of_onnx(fault, tmp_path, capsys):
+    """The sentence names the step and the reason."""
+    made = exported(fault.test, tmp_path, capsys)
+    assert made.file.suffix == ".pkl"
+    assert re.search(re.escape(fault.reason).replace(r"\{\}", r"\w+"), made.said), made.said
 
 
 @only("text category, missing ones known")

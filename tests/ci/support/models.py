@@ -57,6 +57,7 @@ from xgboost import XGBClassifier, XGBRegressor
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before export imports ONNX Runtime, which would report to Microsoft
 sys.path.insert(0, str(ROOT / "simple_ml"))
 from export import export as export
+from export import to_onnx as to_onnx
 from export.columns import as_table, to_rows
 
 threadpool_limits(1)  # so little data is slower on several processors
@@ -310,6 +311,7 @@ CASES: dict[str, Case] = {
     ),
     "threshold": Case(TunedThresholdClassifierCV(LogisticRegression(), scoring="f1"), NUMBERS, BUYS == "yes", "pkl"),
     "sublinear": Case(words(TfidfVectorizer(sublinear_tf=True)), REVIEWS, LIKED, "pkl"),
+    "accents": Case(words(TfidfVectorizer(strip_accents="unicode")), REVIEWS, LIKED, "pkl"),
     "characters": Case(words(TfidfVectorizer(analyzer="char")), REVIEWS, LIKED, "pkl"),
     "pairs across stop words": Case(
         words(TfidfVectorizer(stop_words="english", ngram_range=(1, 2))), REVIEWS, LIKED, "pkl"
