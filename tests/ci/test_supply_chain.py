@@ -52,6 +52,13 @@ def test_every_package_has_a_wheel_for_arm(tmp_path, requirements, version):
     assert answer.returncode == 0, answer.stderr
 
 
+def test_libheif_is_safe():
+    """The one that is loaded: from 1.23.3, as no version before is (GHSA-g89c-p67h-r497, GHSA-x8r2-mggj-j6wr)."""
+    command = [python("image_classification"), "-c", "import pillow_heif; print(pillow_heif.libheif_version())"]
+    version = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert tuple(map(int, version.split("."))) >= (1, 23, 3)
+
+
 def test_training_twice_gives_the_same_file(tmp_path):
     """`train.py` is run for real, in and from different folders, with other hashes and another number of threads."""
     trainings = []
