@@ -5,6 +5,7 @@ EXAMPLES := hello_world passing_arguments simple_ml image_classification
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 # every folder with packages of its own
 FOLDERS := $(sort $(dir $(wildcard */requirements*.in */*/requirements.in)))
+SERVED := $(EXAMPLES:%=%/requirements.txt)
 
 UV := .venv/scripts/bin/uv
 
@@ -42,9 +43,8 @@ lint: .venv/ci  ## check style, types and Dockerfiles
 		(cd $$folder && MYPYPATH=$(CURDIR)/scripts:$(CURDIR)/tests $(CURDIR)/.venv/ci/bin/mypy --config-file $(CURDIR)/pyproject.toml *.py) || exit 1; done
 	.venv/ci/bin/hadolint */Dockerfile*
 
-audit: .venv/ci  ## ask PyPI whether a locked package has a known vulnerability
-	@failed=0; for file in $(wildcard $(FOLDERS:%=%requirements*.txt)); do echo "pip-audit $$file"; \
-		.venv/ci/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes --requirement $$file || failed=1; done; exit $$failed
+audit: .venv/ci  ## look for published flaws, unsafe native libraries and ended projects in the locked packages
+	@.venv/ci/bin/python scripts/audit.py $(SERVED) --others $(filter-out $(SERVED),$(wildcard $(FOLDERS:%=%requirements*.txt)))
 
 sbom: .venv/ci $(EXAMPLES:%=.venv/%)  ## list the packages of each example in sbom/, in the format CycloneDX
 	@mkdir -p sbom; for example in $(EXAMPLES); do echo "sbom/$$example.json"; \
