@@ -43,7 +43,7 @@ def test_a_package_with_another_hash_does_not_get_in(tmp_path):
 LOCKED = sorted(path for example in IMAGES for path in (ROOT / example).glob("requirements*.txt"))
 
 
-@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
 @pytest.mark.parametrize("requirements", LOCKED, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_package_has_a_wheel_for_arm(tmp_path, requirements, version):
     """For Linux with the glibc of Ubuntu 24.04. Without a wheel, a build in an image fails, as there is no compiler."""
