@@ -71,8 +71,8 @@ bench: .venv/benchmarks .venv/simple_ml-train .venv/image_classification-train  
 	@.venv/benchmarks/bin/python benchmarks/bench.py $(ARGS)
 
 train: .venv/simple_ml-train .venv/image_classification-train  ## train both models anew (DATA=mnist.npz: with your copy of MNIST)
-	cd simple_ml && ../.venv/simple_ml-train/bin/python train.py
-	cd image_classification && ../.venv/image_classification-train/bin/python train.py $(if $(DATA),--data $(abspath $(DATA)))
+	cd simple_ml && "$(CURDIR)"/.venv/simple_ml-train/bin/python train.py
+	cd image_classification && "$(CURDIR)"/.venv/image_classification-train/bin/python train.py $(if $(DATA),--data $(abspath $(DATA)))
 
 lock: .venv/scripts  ## renew every requirements.txt from its requirements.in
 	@for file in $(basename $(wildcard $(FOLDERS:%=%requirements*.in))); do echo "$$file.txt"; (cd $$(dirname $$file) && \
@@ -87,7 +87,7 @@ clean: stop  ## remove what the other targets made
 SERVING := app.py body.py model.py openapi.py schema.py client.py templates README.md Dockerfile Dockerfile.copy \
 	requirements.in requirements-train.in requirements.txt model.onnx model.pkl __pycache__
 simple_ml/model.onnx simple_ml/model.pkl: $(filter-out $(SERVING:%=simple_ml/%),$(wildcard simple_ml/*)) | .venv/simple_ml-train
-	cd simple_ml && ../.venv/simple_ml-train/bin/python train.py
+	cd simple_ml && "$(CURDIR)"/.venv/simple_ml-train/bin/python train.py
 
 # A virtual environment for each requirements.txt: .venv/simple_ml, and .venv/simple_ml-train for requirements-train.txt
 .venv/scripts: scripts/requirements.txt | python
