@@ -50,8 +50,20 @@ def saved_by(path: Path) -> str:
     here = f"this is scikit-learn {importlib.metadata.version('scikit-learn')} on Python {sys.version.split()[0]}"
     found = re.search(rb"_sklearn_version.{1,12}?([0-9]+\.[0-9]+[.0-9a-z]*)", path.read_bytes(), re.DOTALL)
     if found:
-        return f"scikit-learn {found[1].decode()} has saved it, and {here}: install the same version of both"
-    return f"{here}, so install the versions that saved it, and every package that it needs"
+        version = found[1].decode()
+        return (
+            f"scikit-learn {version} has saved it, and {here}: install the same version of both, {ubuntu_for(version)}"
+        )
+    return f"{here}, so install the versions that saved it, and every package that it needs, {ubuntu_for('')}"
+
+
+def ubuntu_for(version: str) -> str:
+    """Return the releases of Ubuntu whose Python can install a version of scikit-learn; all for an unknown one."""
+    number = [int(part) for part in re.findall(r"\d+", version)[:3]]
+    # the first version that has wheels for the Python of a release
+    releases = {"ubuntu:24.04 (Python 3.12)": [1, 3, 1], "ubuntu:26.04 (Python 3.14)": [1, 7, 2]}
+    fits = [release for release, least in releases.items() if not number or number >= least]
+    return f"FROM {' or '.join(fits)}" if fits else "or train it again, since ubuntu:24.04 is too new for it"
 
 
 def texts_of(model: Any) -> set[str]:
