@@ -45,9 +45,14 @@ def model_file(path: Path, **parts: str) -> Path:
 
 def last_words(folder: Path) -> str:
     """Start the service of a folder, which must fail, and return the last line that it prints."""
-    environment = os.environ | SETTINGS | {"GRANIAN_PORT": str(free_port())}
-    command = [python("image_classification"), "app.py"]
-    answer = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+    answer = subprocess.run(
+        [python("image_classification"), "app.py"],
+        cwd=folder,
+        env=os.environ | SETTINGS | {"GRANIAN_PORT": str(free_port())},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert answer.returncode == 1
     return answer.stderr.strip().splitlines()[-1]
 
