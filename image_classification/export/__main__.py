@@ -4,17 +4,16 @@ import argparse
 import sys
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parent.parent
+if not __package__:
+    sys.exit("Go to the folder that holds export/, and run `python3 -m export` there.")
+
+from export import export
+from export.task import RANGES
+from preprocess import WAYS
+from runtime.card import RESIZES, TASKS
 
 
 def main() -> None:
-    if Path.cwd() != FOLDER:
-        sys.exit(f"Start it in the folder of train.py: cd {FOLDER}, and then python3 -m export FILE")
-    from export import export  # only now, since these imports are found in that folder alone
-    from export.task import RANGES
-    from preprocess import WAYS
-    from runtime.card import RESIZES, TASKS
-
     parser = argparse.ArgumentParser(
         prog="python3 -m export", description="Write a network that is in a file to model.tflite."
     )
