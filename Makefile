@@ -1,10 +1,11 @@
-# Everything you can do with this repository: `make` lists it. It needs make, Python 3.11-3.13 with python3-venv, and
+# Everything you can do with this repository: `make` lists it. It needs make, Python 3.11-3.14 with python3-venv, and
 # Docker for containers. Nothing needs root, and nothing is installed outside this folder.
 PYTHON ?= python3
 EXAMPLES := hello_world passing_arguments simple_ml image_classification
-SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
 # every folder with packages of its own
 FOLDERS := $(sort $(dir $(wildcard */requirements*.in */*/requirements.in)))
+SERVED := $(EXAMPLES:%=%/requirements.txt)
 
 UV := .venv/scripts/bin/uv
 
@@ -15,7 +16,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z0-9%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9%-]+):.*## */\1\t/' | expand -t 12
 
 python:
-	@$(PYTHON) -c '$(SUPPORTED)' || { echo "$(PYTHON) is $$($(PYTHON) -V 2>&1). Set one from 3.11 to 3.13, as in: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c '$(SUPPORTED)' || { echo "$(PYTHON) is $$($(PYTHON) -V 2>&1). Set one from 3.11 to 3.14, as in: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 
 run: python  ## build and start the four examples on ports 5001-5004 (PORT=6001: on 6001-6004)
 	@$(PYTHON) scripts/run.py start --port $(or $(PORT),5001) $(EXAMPLES)
@@ -42,9 +43,8 @@ lint: .venv/ci  ## check style, types and Dockerfiles
 		(cd $$folder && MYPYPATH=$(CURDIR)/scripts:$(CURDIR)/tests $(CURDIR)/.venv/ci/bin/mypy --config-file $(CURDIR)/pyproject.toml *.py) || exit 1; done
 	.venv/ci/bin/hadolint */Dockerfile*
 
-audit: .venv/ci  ## ask PyPI whether a locked package has a known vulnerability
-	@failed=0; for file in $(wildcard $(FOLDERS:%=%requirements*.txt)); do echo "pip-audit $$file"; \
-		.venv/ci/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes --requirement $$file || failed=1; done; exit $$failed
+audit: .venv/ci  ## look for published flaws, unsafe native libraries and ended projects in the locked packages
+	@.venv/ci/bin/python scripts/audit.py $(SERVED) --others $(filter-out $(SERVED),$(wildcard $(FOLDERS:%=%requirements*.txt)))
 
 sbom: .venv/ci $(EXAMPLES:%=.venv/%)  ## list the packages of each example in sbom/, in the format CycloneDX
 	@mkdir -p sbom; for example in $(EXAMPLES); do echo "sbom/$$example.json"; \

@@ -53,7 +53,7 @@ def file(mode: str, format: str, size: tuple[int, int] = (SIDE, SIDE), **options
 
 
 def heic(mode: str) -> Callable[[], bytes]:
-    """Return a picture of `seven` that pillow_heif has written: pi_heif only reads, and writing takes half a minute."""
+    """Return a picture of `seven` that pillow_heif.encode() has written, which takes half a minute for each."""
     return (Path(__file__).parent / "heic" / f"{mode}.heic").read_bytes
 
 
@@ -78,8 +78,10 @@ PICTURES = {  # a file, and whether it is answered with 200; the others decode t
     "BMP RGB": (file("RGB", "BMP", (3300, 3300)), 200),
     **{f"WebP {mode}, lossless": (file(mode, "WEBP", lossless=True, method=0), 200) for mode in ["RGB", "colourful"]},
     **{f"WebP {mode}": (file(mode, "WEBP", method=0), 200) for mode in ["RGB", "colourful"]},
-    **{f"HEIC {mode}": (heic(mode), 200) for mode in ["L", "RGB", "RGBA"]},
+    **{f"HEIC {mode}": (heic(mode), 200) for mode in ["L", "RGB", "RGBA", "RGB 10 bits"]},
+    "HEIC RGBA 4:4:4, 10 bits": (heic("RGBA 444 10 bits"), 200),  # 4540x4540, else it would be too large, too
     "HEIC 4:4:4": (heic("RGB 444"), 413),
+    "HEIC RGBA 4:2:2": (heic("RGBA 422"), 413),
     "too long": (file("L", "PNG", (70_000, 60)), 413),
     "too large": (file("1", "PNG", (7100, 7100)), 413),
 }
@@ -90,6 +92,7 @@ LARGEST = [
     "TIFF RGBA, one strip",
     "WebP colourful, lossless",
     "HEIC RGBA",
+    "HEIC RGBA 4:4:4, 10 bits",
 ]
 
 

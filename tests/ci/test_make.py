@@ -257,7 +257,7 @@ def test_an_old_python_says_so(old_python, target, environment):
     options = ["--always-make"] if target in (".venv/scripts", "test") else []  # else they may have been made already
     done = run("make", *options, target, f"PYTHON={old_python}", **environment)
     assert done.returncode == 2
-    sentence = f"{old_python} is Python 3.8.20. Set one from 3.11 to 3.13, as in: make PYTHON=python3.12 {target}"
+    sentence = f"{old_python} is Python 3.8.20. Set one from 3.11 to 3.14, as in: make PYTHON=python3.12 {target}"
     assert sentence in (done.stdout + done.stderr).splitlines()
     assert "SyntaxError" not in done.stderr
 

@@ -6,8 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
+from audit import LEAST
 from examples import IMAGES, ROOT
 from helpers import python
+from packaging.version import Version
 from pathlib import Path
 
 DOCKERFILES = sorted(ROOT.glob("*/Dockerfile*"))
@@ -41,7 +43,7 @@ def test_a_package_with_another_hash_does_not_get_in(tmp_path):
 LOCKED = sorted(path for example in IMAGES for path in (ROOT / example).glob("requirements*.txt"))
 
 
-@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
 @pytest.mark.parametrize("requirements", LOCKED, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_package_has_a_wheel_for_arm(tmp_path, requirements, version):
     """For Linux with the glibc of Ubuntu 24.04. Without a wheel, a build in an image fails, as there is no compiler."""
@@ -50,6 +52,13 @@ def test_every_package_has_a_wheel_for_arm(tmp_path, requirements, version):
     command = [python("scripts").with_name("uv"), *install, "--python", sys.executable, *wheels]
     answer = subprocess.run(command, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
+
+
+def test_libheif_is_safe():
+    """The one that the service loads."""
+    command = [python("image_classification"), "-c", "import pillow_heif; print(pillow_heif.libheif_version())"]
+    version = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert Version(version) >= Version(LEAST["libheif"][0])
 
 
 def test_training_twice_gives_the_same_file(tmp_path):
