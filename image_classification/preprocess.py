@@ -132,9 +132,9 @@ def way(card: Card) -> Way:
 
 
 def check(way: Way, card: Card) -> None:
-    """Prepare a small picture, black and white. Raises ValueError if that fails, or if the result does not fit."""
+    """Prepare a small picture, a black bar on white. Raises ValueError if that fails, or if the result does not fit."""
     image = Image.new("RGB", (96, 64), "white")
-    image.paste("black", (0, 0, 48, 64))
+    image.paste("black", (42, 8, 54, 56))
     wanted = (*card.size, card.channels)
     try:
         for pixels in way.prepare(image, card):
