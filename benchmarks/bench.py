@@ -138,9 +138,10 @@ def prepare(groups: list[str]) -> None:
         if EXAMPLES[group] == "image_classification":
             folder = copy_example("image_classification", group)
             shutil.copy(WORK / f"{group}.tflite", folder / "model.tflite")
-            (WORK / "modules").mkdir(exist_ok=True)  # for the peers, which prepare pictures as we do
-            for module in "digit.py", "ink.py":
-                shutil.copy(folder / module, WORK / "modules")
+            modules = WORK / "modules"  # for the peers, which prepare pictures as we do
+            shutil.copytree(folder / "digit", modules / "digit", dirs_exist_ok=True)
+            (modules / "runtime").mkdir(exist_ok=True)
+            shutil.copy(folder / "runtime" / "decode.py", modules / "runtime")
         ours = next(server for server in SERVERS[group] if server.title == OURS)
         say(f"building {ours.image}")
         docker("build", "--quiet", "--tag", ours.image, folder)

@@ -37,7 +37,7 @@ def picture(folder: Path) -> None:
     import keras
     import numpy as np
     import train
-    from digit import digit
+    from digit.parts import digit
     from export import export
     from PIL import Image
 

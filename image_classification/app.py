@@ -5,21 +5,24 @@ New since simple_ml: files as input, and a model that was trained elsewhere.
 
 import json
 import os
-from body import MAX_BYTES, MAX_FILES, Body
-from decode import decoded
 from flask import Flask, abort, jsonify, render_template, request
 from granian.cli import cli
-from model import Network
-from openapi import docs
-from preprocess import NothingToSee, check, prepare, smallest
+from pathlib import Path
+from preprocess import way
+from runtime import Network
+from runtime.decode import NoAnswer, NotAPicture, TooLarge, decoded
 from typing import IO, Any
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, UnprocessableEntity
+from web.body import MAX_BYTES, MAX_FILES, Body, few_bodies
+from web.openapi import docs
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, UnprocessableEntity, UnsupportedMediaType
 from werkzeug.wrappers import Response
 
+ERRORS = {TooLarge: RequestEntityTooLarge, NotAPicture: UnsupportedMediaType}  # any other NoAnswer: a 422
+
 try:
-    network = Network()  # in model.tflite
+    network = Network(Path(__file__).with_name("model.tflite"))
     network.check()
-    check(network.metadata)
+    preparation = way(network.card)
 except ValueError as error:
     raise SystemExit(str(error)) from error
 
@@ -27,12 +30,12 @@ app = Flask(__name__)
 app.json.sort_keys = False  # type: ignore[attr-defined]  # keeps the labels in the model's order
 app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES
 RequestEntityTooLarge.description = f"The body must be smaller than {MAX_BYTES} bytes, in at most {MAX_FILES} parts."
-app.register_blueprint(docs(network))  # /openapi.json for programs, /docs for people
+app.register_blueprint(docs(network, preparation.fields))  # /openapi.json for programs, /docs for people
 
 
 @app.get("/")
 def index() -> str:
-    return render_template("index.html", title=network.title, digits=network.digits) + "\n"
+    return render_template("index.html", title=network.card.title, page=preparation.page) + "\n"
 
 
 @app.get("/healthz")  # Docker asks here every 5 seconds whether the app and the network still answer
@@ -53,17 +56,14 @@ def classify(file: IO[bytes]) -> dict[str, Any]:
     """Return what the network answers; with `?input=1` also the picture that it saw."""
     seen = {}
     try:
-        with decoded(file, smallest(network.metadata), network.shape[1]) as image:
-            picture, *others = prepare(image, network.metadata)
+        with decoded(file, preparation.smallest, network.shape[1], few_bodies) as image:
+            picture, *others = preparation.prepare(image, network.card)
         if request.args.get("input") == "1":
             seen["input"] = picture.round().astype(int).squeeze(axis=2 if network.shape[2] == 1 else ()).tolist()
-        answer = network.predict(picture)
-        if answer["prediction"] == network.unknown:
-            raise NothingToSee(f"This picture fits none of the labels: {network.unknown}.")
-        count = sum(network.predict(other)["prediction"] != network.unknown for other in others)
-    except (NothingToSee, FloatingPointError) as error:
-        abort(problem(UnprocessableEntity(str(error)), **seen))
-    return answer | ({"others": count} if network.digits else {}) | seen
+        answer = network.predict(picture).fields() | preparation.more(network.predict, others)
+    except NoAnswer as error:
+        abort(problem(ERRORS.get(type(error), UnprocessableEntity)(str(error)), **seen))
+    return answer | seen
 
 
 @app.errorhandler(HTTPException)

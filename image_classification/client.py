@@ -54,13 +54,15 @@ def send(method: str, url: str, **body: Any) -> requests.Response:
 
 
 def in_words(answer: dict[str, Any]) -> str:
-    """Return an answer as a line: what is predicted, and how probable it is."""
-    prediction, probabilities = answer["prediction"], answer.get("probabilities")
+    """Return an answer as a line: what is predicted, how probable it is, and further fields that hold something."""
+    answer = dict(answer)
+    prediction, probabilities = answer.pop("prediction"), answer.pop("probabilities", None)
+    more = "".join(f", {name}: {value}" for name, value in answer.items() if value)
     if probabilities is None:  # a number
-        return str(prediction)
+        return f"{prediction}{more}"
     labels = prediction if isinstance(prediction, list) else [prediction]
     words = ", ".join(f"{label} ({100 * probabilities[str(label)]:.1f} %)" for label in labels) or "none of the labels"
-    return words + (f", and {answer['others']} more in the picture" if answer.get("others") else "")
+    return words + more
 
 
 def main() -> None:

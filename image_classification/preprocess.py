@@ -1,59 +1,22 @@
-"""Turn an upright picture into what the network was trained on, as export.py wrote it into the model file.
+"""Turn an upright picture into what the network was trained on, in the way that the model file says.
 
-`photo` resizes it. If the network reads digits, digit.py makes the picture look like those of MNIST.
+`photo` resizes it. Another way may find several pictures in one, and add fields to the answer: digit/ does.
 """
 
 import numpy as np
-from collections.abc import Iterable, Iterator
-from digit import digits
-from ink import NothingToSee, strips
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from numpy.typing import NDArray
 from PIL import Image
-from typing import Any
+from runtime import Answer
+from runtime.card import Card
+from runtime.decode import NothingToSee, strips
+from typing import Any, NamedTuple
 
 Floats = NDArray[np.float32]
 Taps = tuple[NDArray[np.intp], Floats]
 
-METHODS = ("photo", "digit")
-FILTERS = ("bilinear", "bicubic", "nearest", "lanczos", "box", "hamming")
-RESIZE = ("bilinear", "bicubic", "nearest", *(f"pil-{method}" for method in FILTERS))
 GREY = ("1", "L", "LA", "I;16", "I")
-
-
-def prepare(image: Image.Image, metadata: dict[str, Any]) -> list[Floats]:
-    """Return what the network sees, and after it the other digits that there may be, if it reads digits.
-
-    Each is (height, width, channels) float32, 0..255, red before blue; 1 channel is grey. `image` is decoded and
-    upright, in any mode and size. `metadata` is what export.py wrote into the model file: `preprocess`, `size`,
-    `channels` and `resize` count here; model.py applies the range. Raises NothingToSee.
-    """
-    if metadata["preprocess"] == "digit":
-        return [part * 255 for part in digits(image)]
-    return [photo(image, metadata["size"], metadata["channels"], metadata["resize"])]
-
-
-def check(metadata: dict[str, Any]) -> None:
-    """Run `photo` on a small picture, black and white. Raises ValueError if it fails, or if the result does not fit."""
-    if metadata["preprocess"] == "digit":
-        return
-    image = Image.new("RGB", (96, 64), "white")
-    image.paste("black", (0, 0, 48, 64))
-    wanted = (*metadata["size"], metadata["channels"])
-    try:
-        (pixels,) = prepare(image, metadata)
-        if pixels.shape != wanted:
-            raise ValueError(f"it returns an array {pixels.shape}, and the network takes {wanted}")
-        if pixels.max() <= 1:
-            raise ValueError("its pixels do not go from 0 to 255; the network's own range comes after it")
-    except NothingToSee:  # then it is the reader's own, and does not like this picture
-        return
-    except Exception as error:
-        raise ValueError(f"photo() in preprocess.py does not work: {type(error).__name__}: {error}") from error
-
-
-def smallest(metadata: dict[str, Any]) -> int | None:
-    """Return how small the decoder may make a large JPEG, in pixels; None if only all of its pixels give the answer."""
-    return 256 if metadata["preprocess"] == "digit" else None
+PAGE = {"invitation": "Send pictures: photos, scans, screenshots.", "file": "photo.jpg", "draw": False, "words": {}}
 
 
 def photo(image: Image.Image, size: tuple[int, int], channels: int, resize: str) -> Floats:
@@ -128,3 +91,59 @@ def interpolate(parts: Iterable[tuple[int, Image.Image]], rows: Taps, columns: T
     y, x = used_y.searchsorted(y), used_x.searchsorted(x)
     tall = sum(pixels[at] * weight[:, None, None] for at, weight in zip(y, row_weights, strict=True))
     return sum(tall[:, at] * weight[:, None] for at, weight in zip(x, column_weights, strict=True))
+
+
+class Way(NamedTuple):
+    """A way to prepare pictures."""
+
+    # What the network sees, and after it the pictures for `more`: each (height, width, channels) float32, 0..255, red
+    # before blue; 1 channel is grey. The picture is decoded and upright, in any mode and size. Raises NothingToSee.
+    prepare: Callable[[Image.Image, Card], list[Floats]]
+    smallest: int | None  # how small the decoder may make a large JPEG, in pixels; None: all of its pixels count
+    fields: dict[str, Any]  # further fields of an answer, as JSON Schema with examples
+    more: Callable[[Callable[[Floats], Answer], Sequence[Floats]], dict[str, Any]]  # returns these fields
+    page: dict[str, Any]  # what the page says
+
+
+def photos() -> Way:
+    def prepare(image: Image.Image, card: Card) -> list[Floats]:
+        return [photo(image, card.size, card.channels, card.resize)]
+
+    return Way(prepare, smallest=None, fields={}, more=lambda predict, pictures: {}, page=PAGE)
+
+
+def digits() -> Way:
+    import digit  # not above: only a network that reads digits needs it
+
+    return Way(digit.prepare, smallest=digit.SMALLEST, fields=digit.FIELDS, more=digit.others, page=digit.PAGE)
+
+
+WAYS = {"photo": photos, "digit": digits}  # by the name in the model file
+
+
+def way(card: Card) -> Way:
+    """Return the way to prepare pictures for a network. Raises ValueError if it is not there, or does not work."""
+    try:
+        found = WAYS[card.preprocess]()
+    except (KeyError, ModuleNotFoundError) as error:
+        raise ValueError(f"the preparation {card.preprocess!r} is not there: {error}") from error
+    check(found, card)
+    return found
+
+
+def check(way: Way, card: Card) -> None:
+    """Prepare a small picture, a black bar on white. Raises ValueError if that fails, or if the result does not fit."""
+    image = Image.new("RGB", (96, 64), "white")
+    image.paste("black", (42, 8, 54, 56))
+    wanted = (*card.size, card.channels)
+    try:
+        for pixels in way.prepare(image, card):
+            if pixels.shape != wanted:
+                raise ValueError(f"it returns an array {pixels.shape}, and the network takes {wanted}")
+            if pixels.max() <= 1:
+                raise ValueError("its pixels do not go from 0 to 255; the network's own range comes after it")
+    except NothingToSee:  # then it is the reader's own, and does not like this picture
+        return
+    except Exception as error:
+        what = f"{card.preprocess}() in preprocess.py"
+        raise ValueError(f"{what} does not work: {type(error).__name__}: {error}") from error

@@ -3,7 +3,7 @@
 import bentoml
 import keras
 import os
-from digit import digit
+from digit.parts import digit
 from PIL.Image import Image
 from pydantic import BaseModel
 

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import os
-from digit import digit
+from digit.parts import digit
 from fastapi import FastAPI, UploadFile
 from PIL import Image
 from pydantic import BaseModel

@@ -4,7 +4,7 @@ import keras
 import litserve
 import os
 import sys
-from digit import digit
+from digit.parts import digit
 from fastapi import Request
 from PIL import Image
 from typing import Any

@@ -90,7 +90,7 @@ def tflite_that_fails(path: Path) -> None:
     path.write_bytes(builder.Output())
     with ZipFile(path, "a") as file:
         file.writestr("labels.txt", "".join(f"{digit}\n" for digit in range(10)))
-        file.writestr("metadata.json", ZipFile(ROOT / "image_classification" / path.name).read("metadata.json"))
+        file.writestr("card.json", ZipFile(ROOT / "image_classification" / path.name).read("card.json"))
 
 
 def test_a_model_that_cannot_answer_is_unhealthy(image, tmp_path):

@@ -140,7 +140,7 @@ SENTENCES = {  # and what each must name
     "a step that LiteRT lacks": "Igamma",
     "random when it answers": "differently",
     "not built": "keras.Input",
-    "digits of another size": "28x28",
+    "digits of another size": "(28, 28, 1)",
     "weights alone": "weights",
     "Lambda in a file": "export(network, labels)",
     "own layer in a file": "export(network, labels)",

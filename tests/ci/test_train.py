@@ -71,7 +71,7 @@ def test_what_it_trains_is_served(trainer, printed_digits, folder):
 
 PAIRS = """
 import numpy as np
-from draw import pair
+from mnist_training.draw import pair
 
 thin, wide = np.zeros((2, 28, 28), np.uint8)
 thin[:, 14] = wide[4:24, 4:24] = 255

@@ -71,7 +71,7 @@ def test_trained_in_place_of_train_py(folder):
 def test_a_finished_file(folder):
     (folder / "labels.txt").write_text("\n".join(COLOURS) + "\n\n")
     (folder / "model.tflite").unlink()
-    (command,) = re.findall(r" imageclassification-train (export.py .+)\n", README)
+    (command,) = re.findall(r" imageclassification-train (-m export .+)\n", README)
     printed = run(folder, *command.split())
     assert "logits, 3 labels" in printed
     assert_served(folder, "Pets")
@@ -79,9 +79,8 @@ def test_a_finished_file(folder):
 
 def test_the_range_can_start_with_a_minus(folder):
     """argparse alone takes -1..1 for an option."""
-    printed = run(
-        folder, "export.py", "pets.keras", "--labels", "labels.txt", "--range", "-1..1", "--path", "other.tflite"
-    )
+    pets = ["pets.keras", "--labels", "labels.txt", "--range", "-1..1", "--path", "other.tflite"]
+    printed = run(folder, "-m", "export", *pets)
     assert "127.5" in printed
 
 

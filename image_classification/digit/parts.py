@@ -11,9 +11,10 @@ ink.py finds the ink. Then `find_digits` keeps the strokes of a digit, not lines
 import contextlib
 import math
 import numpy as np
-from ink import NothingToSee, find_ink, largest, load, quantile, to_grey, without_lines
+from digit.ink import find_ink, largest, load, quantile, to_grey, without_lines
 from numpy.typing import NDArray
 from PIL import Image
+from runtime.decode import NothingToSee
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]

@@ -1,13 +1,12 @@
 """Describe the service: /openapi.json for programs (https://www.openapis.org), /docs is a page to read and try it."""
 
 import json
-import numpy as np
-from body import MAX_BYTES, MAX_FILES
-from decode import FORMATS, TOO_LARGE
 from flask import Blueprint, Response, redirect
 from flask_swagger_ui import get_swaggerui_blueprint
-from model import Network
+from runtime import Network
+from runtime.decode import FORMATS, TOO_LARGE
 from typing import Any
+from web.body import MAX_BYTES, MAX_FILES
 
 FILE = {"type": "string", "format": "binary"}  # as in OpenAPI 3.0: Swagger UI shows a file chooser for nothing else
 FILES = {
@@ -26,32 +25,15 @@ PROBLEM = {
 }
 
 
-def prediction(network: Network) -> dict[str, Any]:
-    """Describe an answer: what the network predicts, the probabilities and, on request, the picture that it saw."""
+def prediction(network: Network, more: dict[str, Any]) -> dict[str, Any]:
+    """Describe an answer: its fields, `more` of them, and on request the picture that the network saw."""
     seen: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 255}
     height, width, channels = network.shape
     for size in [channels, width, height] if channels > 1 else [width, height]:
         seen = {"type": "array", "items": seen, "minItems": size, "maxItems": size}
     seen["description"] = "The picture that the network saw, only with `?input=1`: grey, or red, green and blue"
-    share = {"type": "number", "minimum": 0, "maximum": 1}
-    labels = [label for label in network.labels if label != network.unknown]
-    values = [value for value in network.values if value != network.unknown]
-    probabilities = {"type": "object", "properties": dict.fromkeys(labels, share), "required": labels}
-    properties: dict[str, Any] = {"prediction": {"enum": values}}
-    if network.task == "number":
-        properties = {"prediction": {"type": "number"}}
-    elif network.task.startswith("several"):
-        several = {"type": "array", "items": {"enum": values}, "uniqueItems": True}
-        properties["prediction"] = several | {"description": "The labels with a probability of 0.5 or more"}
-    if labels:
-        properties["probabilities"] = probabilities | {"additionalProperties": False}
-    if network.digits:
-        properties["others"] = {"type": "integer", "minimum": 0, "description": "How many further digits there are"}
-    example = network.predict(np.full(network.shape, 127, np.float32))
-    if example["prediction"] == network.unknown:
-        example["prediction"] = values[0]
-    if network.digits:
-        example["others"] = 0
+    properties = network.schema() | more
+    example = network.example().fields() | {name: field["examples"][0] for name, field in more.items()}
     return {
         "type": "object",
         "properties": properties | {"input": seen},
@@ -69,7 +51,7 @@ def error(description: str) -> dict[str, Any]:
     return answer(description, {"$ref": "#/components/schemas/Problem"}, "application/problem+json")
 
 
-def document(network: Network) -> dict[str, Any]:
+def document(network: Network, more: dict[str, Any]) -> dict[str, Any]:
     """Return the description in the format of OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.0)."""
     form = {"type": "object", "properties": {"file": FILES}, "required": ["file"]}
     one = {"$ref": "#/components/schemas/Prediction"}
@@ -111,20 +93,20 @@ def document(network: Network) -> dict[str, Any]:
     health = {"200": answer("It answers", HEALTH), "500": error("It does not answer")}
     return {
         "openapi": "3.1.0",
-        "info": {"title": network.title, "version": "1.0.0", "summary": "Pictures in, predictions out"},
+        "info": {"title": network.card.title, "version": "1.0.0", "summary": "Pictures in, predictions out"},
         "servers": [{"url": "."}],  # relative to this document, so that it also works behind a proxy
         "paths": {
             "/predict": {"post": predict},
             "/healthz": {"get": healthz | {"responses": health}},
             "/": {"get": index | {"responses": {"200": answer("The page", {"type": "string"}, "text/html")}}},
         },
-        "components": {"schemas": {"Prediction": prediction(network), "Problem": PROBLEM}},
+        "components": {"schemas": {"Prediction": prediction(network, more), "Problem": PROBLEM}},
     }
 
 
-def docs(network: Network) -> Blueprint:
-    """Return the pages /openapi.json and /docs."""
-    pages, text = Blueprint("docs", __name__), json.dumps(document(network)) + "\n"
+def docs(network: Network, more: dict[str, Any]) -> Blueprint:
+    """Return the pages /openapi.json and /docs. `more` are further fields of an answer: JSON Schema with examples."""
+    pages, text = Blueprint("docs", __name__), json.dumps(document(network, more)) + "\n"
     pages.add_url_rule("/openapi.json", "openapi", lambda: Response(text, content_type="application/json"))
     # relative addresses also work behind a proxy with a path and https, unlike the redirects that Flask makes by itself
     pages.add_url_rule("/docs", "slash", lambda: redirect("docs/"))

@@ -4,39 +4,24 @@
 2. `to_grey`   keep what separates ink from paper   5. `without_lines`  if the paper is ruled
 3. `is_light`  light ink on dark paper?
 
-digit.py goes on from there.
+parts.py goes on from there.
 """
 
 import math
 import numpy as np
-from collections.abc import Iterator
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFilter, ImageOps
+from runtime.decode import NothingToSee, strips
 
 Floats = NDArray[np.float32]
 
-STRIP = 1_000_000  # pixels that are converted at a time: a whole copy of a large scan would take too much memory
 WORK = 192  # longest side, in pixels, at which the ink is searched for
 GRID = 64  # longest side at which the paper's brightness is estimated
 BLOCKS = 8  # parts of the width in which ruled lines are searched for
 THIN = 2  # pixels; a line is at most twice as thick
 STEEP = 0.1  # of a ruled line: rows for each column
 FAINT = 0.15  # of a ruled line, compared to the strongest ink: those that are fainter do no harm
-
-
-class NothingToSee(ValueError):
-    """The picture shows nothing that the network could classify. Its text goes to the sender, as a 422."""
-
-
-def strips(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.Image]]:
-    """Yield a picture from top to bottom in strips of some rows, a multiple: the first row of each, and the strip."""
-    step = max(1, STRIP // (image.width * multiple)) * multiple
-    if image.height <= step:
-        yield 0, image
-        return
-    for top in range(0, image.height, step):
-        yield top, image.crop((0, top, image.width, min(top + step, image.height)))
 
 
 def load(image: Image.Image) -> Image.Image:

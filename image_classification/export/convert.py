@@ -15,6 +15,7 @@ import tensorflow as tf
 import zipfile
 from ai_edge_litert.interpreter import Interpreter
 from collections.abc import Callable, Iterator
+from export.task import Refusal, first_line
 from numpy.typing import NDArray
 from pathlib import Path
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -22,10 +23,6 @@ from typing import Any, NamedTuple
 
 SCALING = {"Mul", "Sub", "AddV2", "Add", "RealDiv", "Cast", "Identity", "BiasAdd", "ReverseV2", "StridedSlice", "Neg"}
 SCALING |= {"ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic"}
-
-
-class Refusal(Exception):
-    """Why a network cannot be served, and what to do about it, in one sentence."""
 
 
 class Source(NamedTuple):
@@ -187,11 +184,6 @@ def chosen(names: list[str], output: str | None) -> int:
     if output not in names:
         raise Refusal(f"it has the outputs {', '.join(names)}: say which by `output` (--output {names[0]})")
     return names.index(output)
-
-
-def first_line(error: BaseException) -> str:
-    """Return what went wrong, without the pages that may follow."""
-    return " ".join(re.split(r"\n|\. ", str(error).strip())[0].split())[:200].rstrip(".:") or type(error).__name__
 
 
 @contextlib.contextmanager

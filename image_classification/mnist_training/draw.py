@@ -1,4 +1,4 @@
-"""Draw what train.py shows the network beside MNIST: pictures without a digit, and digits in other forms.
+"""Draw what the network learns beside MNIST: pictures without a digit, and digits in other forms.
 
 A network that has learned only digits takes every picture for a digit. If it also learns pictures without a digit, it
 doubts other such pictures, too (outlier exposure: Hendrycks, Mazeika, Dietterich, ICLR 2019).
@@ -333,3 +333,40 @@ def other_digits(count: int, seed: int) -> Iterator[tuple[Image.Image, int]]:
         ends = [(1 - gap) * each + gap * each.mean(0) for each in ends]  # shorter
         strokes = [np.stack([wide * x + slant * (1 - y), y], 1) for x, y in (each.T for each in ends)]
         yield drawing(by_hand(unit(strokes), rng, rng.choice([0, 0.3, 0.6])), max(pen(rng), gap)), int(value)
+
+
+def european(image: np.ndarray, label: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a copy of the image, (28, 28) uint8: a 1 with a flag and perhaps a foot, or a 7 with a bar.
+    This is how people write in much of the world, but it is rare in MNIST."""
+    rows, columns = np.nonzero(image > 127)
+    top, bottom = rows.min(), rows.max()
+    height = bottom - top
+    zoom = 4  # drawn larger, since Pillow's lines are not smooth
+    canvas = Image.fromarray(image).resize((28 * zoom, 28 * zoom), Image.Resampling.BILINEAR)
+    draw = ImageDraw.Draw(canvas)
+
+    def bar(y: float, x: float, angle: float, length: float, width: float) -> None:
+        """From (y, x); the angle is clockwise from straight down."""
+        ends = [(x, y), (x - length * math.sin(angle), y + length * math.cos(angle))]
+        ends = [(zoom * (x + 0.5), zoom * (y + 0.5)) for x, y in ends]
+        draw.line(ends, fill=255, width=round(zoom * width))
+        for end in ends:
+            draw.circle(end, zoom * width / 2, fill=255)
+
+    if label == 1:
+        head, foot = columns[rows == top].mean(), columns[rows == bottom].mean()
+        lean = math.atan2(head - foot, height)
+        width = max(1.5, 0.75 * image.sum() / 255 / math.hypot(height, np.ptp(columns)))
+        angle = rng.uniform(lean + 0.35, max(lean + 0.35, 1.2))  # never level: that is a 7
+        bar(top + width / 2, head, angle, height * rng.uniform(0.2, 0.6), width)
+        if abs(lean) < 0.25 and rng.random() < 0.4:
+            angle, length = math.pi / 2 + rng.uniform(-0.15, 0.15), height * rng.uniform(0.15, 0.55)
+            bar(bottom, foot, angle, length, width)
+            bar(bottom, foot, angle + math.pi, length, width)
+    else:
+        row = round(top + height * rng.uniform(0.42, 0.6))
+        column = max(columns[rows == row], default=columns.mean()) - 1
+        angle, length = math.pi / 2 + rng.uniform(-0.4, 0.2), height * rng.uniform(0.15, 0.28)
+        bar(row, column, angle, length, 2)
+        bar(row, column, angle + math.pi, length, 2)
+    return np.asarray(canvas.resize((28, 28), Image.Resampling.BOX))

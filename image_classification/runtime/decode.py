@@ -5,9 +5,8 @@ import ctypes
 import fcntl
 import threading
 import warnings
-from body import few_bodies
-from collections.abc import Iterator
-from flask import abort
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from PIL import (  # noqa: F401
     Image,
     ImageOps,
@@ -20,7 +19,6 @@ from PIL import (  # noqa: F401
 )
 from pillow_heif import register_heif_opener
 from typing import IO
-from werkzeug.exceptions import HTTPException
 
 # phones may write MPO, a kind of JPEG, or HEIC, a kind of HEIF
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "HEIF")
@@ -31,6 +29,7 @@ BMP_RLE = (1, 2)  # the compressions BI_RLE8 and BI_RLE4
 # Bytes while a picture is decoded: compose.yaml gives two workers (52 MB) and their bodies (201 MB) 512 MiB.
 MAX_MEMORY = 420_000_000  # with few bodies (50 MB)
 LARGE = 208_000_000  # pictures that take more wait until there are few bodies
+STRIP = 1_000_000  # pixels that are converted at a time: a whole copy of a large scan would take too much memory
 SMALL = 8_000_000  # pictures that take more are decoded one at a time, whatever the number of workers
 ORIENTATION = 0x0112  # in EXIF: how the phone was held
 # bytes for each pixel at libheif's peak besides the picture, as measured, by chroma: with 8 bits, with 10 or 12
@@ -50,6 +49,22 @@ TOO_LARGE = (
 )
 HOW_TO_SEND = 'Send the file itself, as it is on the disk: curl -F "file=@photo.jpg" or curl --data-binary @photo.jpg'
 one_small = threading.Lock()
+
+
+class NoAnswer(ValueError):
+    """A picture that gets no answer, through no fault of the service. The text goes to the sender."""
+
+
+class TooLarge(NoAnswer):
+    """Decoding it would take too much memory or time."""
+
+
+class NotAPicture(NoAnswer):
+    """It is in none of FORMATS."""
+
+
+class NothingToSee(NoAnswer):
+    """It shows nothing that the network could classify."""
 
 
 def webp_library() -> ctypes.CDLL | None:
@@ -155,8 +170,18 @@ def not_a_picture(file: IO[bytes]) -> str:
     return f"This is not a picture. Send one of {', '.join(FORMATS)}."
 
 
+def strips(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.Image]]:
+    """Yield a picture from top to bottom in strips of some rows, a multiple: the first row of each, and the strip."""
+    step = max(1, STRIP // (image.width * multiple)) * multiple
+    if image.height <= step:
+        yield 0, image
+        return
+    for top in range(0, image.height, step):
+        yield top, image.crop((0, top, image.width, min(top + step, image.height)))
+
+
 @contextlib.contextmanager
-def room(size: int) -> Iterator[None]:
+def room(size: int, few_bodies: Callable[[], AbstractContextManager]) -> Iterator[None]:
     """Wait until there is memory for so many bytes, and hold it until the block ends."""
     if size <= SMALL:
         with one_small:
@@ -169,34 +194,47 @@ def room(size: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def decoded(file: IO[bytes], smallest: int | None, width: int) -> Iterator[Image.Image]:
+def reading(file: IO[bytes]) -> Iterator[None]:
+    """Turn what Pillow raises into NoAnswer: a damaged or hostile file makes a decoder raise whatever it likes."""
+    try:
+        yield
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise TooLarge(TOO_LARGE) from error
+    except UnidentifiedImageError as error:
+        raise NotAPicture(not_a_picture(file)) from error
+    except Exception as error:
+        raise NoAnswer(f"The picture is damaged ({' '.join(str(error).split())}).") from error
+
+
+@contextlib.contextmanager
+def decoded(
+    file: IO[bytes],
+    smallest: int | None,
+    width: int,
+    few_bodies: Callable[[], AbstractContextManager] = contextlib.nullcontext,
+) -> Iterator[Image.Image]:
     """Yield the picture in a file, upright, and hold its memory until the block ends.
 
     A large JPEG may be decoded at a fraction of its size, but not below `smallest` pixels; None: at its full size.
-    `width` is that of the network's input, in pixels. Answers 413 if the picture is too large, 415 if it is not a
-    picture, and 422 if it is damaged.
+    `width` is that of the network's input, in pixels. `few_bodies` keeps other memory small for a very large picture.
+    Raises TooLarge, NotAPicture, and NoAnswer if the file is damaged.
     """
     with contextlib.ExitStack() as stack:
-        try:
+        with reading(file):
             image: Image.Image = Image.open(file, formats=FORMATS)
             size = memory(image, file, smallest, width)
-            rle = image.info.get("compression") in BMP_RLE and image.width * image.height > MAX_RLE_PIXELS
-            if rle or size > MAX_MEMORY or max(image.size) > MAX_SIDE:
-                raise Image.DecompressionBombError
-            stack.enter_context(room(size))
             was_known = turned(image)  # before it is decoded
+        rle = image.info.get("compression") in BMP_RLE and image.width * image.height > MAX_RLE_PIXELS
+        if rle or size > MAX_MEMORY or max(image.size) > MAX_SIDE:
+            raise TooLarge(TOO_LARGE)
+        stack.enter_context(room(size, few_bodies))
+        with reading(file):
             if is_single_webp(image):
                 image = webp(image, file)
             image.load()
-            if LARGE // 2 < size <= LARGE and not was_known and turned(image):
-                stack.enter_context(few_bodies())  # for a second copy
+            is_turned = LARGE // 2 < size <= LARGE and not was_known and turned(image)
+        if is_turned:
+            stack.enter_context(few_bodies())  # for a second copy
+        with reading(file):
             ImageOps.exif_transpose(image, in_place=True)  # upright
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            abort(413, TOO_LARGE)
-        except HTTPException:  # from room()
-            raise
-        except UnidentifiedImageError:
-            abort(415, not_a_picture(file))
-        except Exception as error:  # a damaged or hostile file makes a decoder raise whatever it likes
-            abort(422, f"The picture is damaged ({' '.join(str(error).split())}).")
         yield image

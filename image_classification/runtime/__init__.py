@@ -1,0 +1,163 @@
+"""The network in a model file, by LiteRT: a picture goes in, an answer comes out."""
+
+import numpy as np
+import threading
+import zipfile
+from ai_edge_litert.interpreter import Interpreter
+from collections.abc import Callable
+from numpy.typing import NDArray
+from pathlib import Path
+from runtime import card as cards
+from runtime.decode import NoAnswer, NothingToSee
+from typing import Any, NamedTuple
+
+
+def softmax(x: NDArray) -> NDArray:
+    powers = np.exp(x - x.max())
+    return powers / powers.sum()
+
+
+def sigmoid(x: NDArray) -> NDArray:
+    return 1 / (1 + np.exp(-x.clip(-80, 80)))
+
+
+def two(p: NDArray) -> NDArray:
+    """Return the probabilities of two labels from the second one's."""
+    return np.concatenate([1 - p, p])
+
+
+# How to make probabilities of the outputs, by what they are
+PROBABILITIES: dict[cards.Task, Callable[[NDArray], NDArray]] = {
+    "softmax": lambda x: x,  # the probability of each label; together 1
+    "logits": softmax,  # a score for each label, as for a loss with from_logits=True
+    "sigmoid": two,  # one output, the probability of the second of two labels
+    "logit": lambda x: two(sigmoid(x)),  # one output, the score of the second of two labels
+    "several": lambda x: x,  # the probability of each label, of which any number may be right
+    "several-logits": sigmoid,  # a score for each such label
+    "number": lambda x: x,  # one output, no labels
+}
+
+
+class Answer(NamedTuple):
+    """What a network says of a picture. `Network.schema` describes each field for those who ask over HTTP."""
+
+    prediction: Any  # a label (a number if all labels are whole numbers), a list of labels, or the number
+    probabilities: dict[str, float] | None  # of each label but `unknown`; None for a number
+
+    def fields(self) -> dict[str, Any]:
+        """Return the answer as it goes into JSON."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
+
+
+class Network:
+    """A model file that export/ wrote. Raises ValueError, with a sentence, if it cannot be loaded."""
+
+    def __init__(self, path: str | Path) -> None:
+        try:
+            self.card = card = cards.unpack(path)
+            height, width = card.size
+            self.shape = height, width, card.channels
+            self.mean, self.scale = np.array(card.mean, np.float32), np.array(card.scale, np.float32)
+            # read into memory, so that the file may be replaced; one thread, since there are several workers
+            self.interpreter = Interpreter(model_content=Path(path).read_bytes(), num_threads=1)
+            self.input = self.interpreter.get_input_details()[0]
+            self.output = self.interpreter.get_output_details()[card.output]
+            layouts = {
+                "HWC": [1, height, width, card.channels],
+                "CHW": [1, card.channels, height, width],
+                "HW": [1, height, width],
+            }
+            self.input_shape = layouts[card.layout]
+            self.interpreter.resize_tensor_input(self.input["index"], self.input_shape)
+            self.interpreter.allocate_tensors()
+        except (OSError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is missing or damaged, or export/ did not write it: {error}") from error
+        except (IndexError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{path} cannot be served: {error}") from error
+        self.lock = threading.Lock()  # the interpreter is not thread-safe
+        # labels that are all whole numbers are answered as numbers; "007" is a name
+        self.labels = [label for label in card.labels if label != card.unknown]
+        whole = all(label.isdecimal() and str(int(label)) == label for label in self.labels)
+        self.values = {label: int(label) if whole else label for label in self.labels}
+
+    def check(self) -> None:
+        """Run the network on a grey picture. Raises ValueError if it fails, or if its outputs do not fit the labels."""
+        try:
+            count = len(self.probabilities(np.full(self.shape, 127, np.float32)))
+        except (RuntimeError, NoAnswer) as error:
+            raise ValueError(f"The network does not run: {error}") from error
+        if count != max(1, len(self.card.labels)):
+            raise ValueError(f"The network has {count} outputs for {len(self.card.labels)} labels.")
+
+    def outputs(self, picture: NDArray) -> NDArray:
+        """Return what the network itself answers to a picture: (n,) float32.
+
+        `picture` is (height, width, channels) float32, 0..255, red before blue. Raises NoAnswer if a number of the
+        answer is not finite.
+        """
+        with self.lock:
+            self.interpreter.set_tensor(self.input["index"], self.tensor(picture))
+            self.interpreter.invoke()
+            values = self.interpreter.get_tensor(self.output["index"]).ravel()
+        scale, zero = self.output["quantization"]
+        values = (values.astype(np.float32) - zero) * np.float32(scale) if scale else values.astype(np.float32)
+        if not np.isfinite(values).all():
+            raise NoAnswer("The network's answer to this picture is not a finite number.")
+        return values
+
+    def tensor(self, picture: NDArray) -> NDArray:
+        """Return a picture in the range, order and type that the network takes, with a first axis of 1."""
+        if picture.shape != self.shape:
+            raise TypeError(f"the picture is an array {picture.shape}, and the network takes {self.shape}")
+        values = (picture - self.mean) / self.scale
+        if self.card.bgr:
+            values = values[..., ::-1]
+        if self.card.layout == "CHW":
+            values = values.transpose(2, 0, 1)
+        kind = self.input["dtype"]
+        if np.issubdtype(kind, np.integer):
+            scale, zero = self.input["quantization"]
+            values = np.rint(values / scale + zero if scale else values).clip(np.iinfo(kind).min, np.iinfo(kind).max)
+        return values.astype(kind).reshape(self.input_shape)
+
+    def probabilities(self, picture: NDArray) -> NDArray:
+        """Return the probability of each label, (labels,) float32; of a network without labels its number, (1,)."""
+        return PROBABILITIES[self.card.task](self.outputs(picture))
+
+    def predict(self, picture: NDArray) -> Answer:
+        """Return the answer to a picture, which is as `outputs` takes it.
+
+        Raises NothingToSee if `unknown` is the most probable label, and NoAnswer if the answer is not finite.
+        """
+        return self.answer(self.probabilities(picture))
+
+    def example(self) -> Answer:
+        """Return an answer for the documentation: the first label, or the number 1."""
+        return self.answer(np.array([float(label == self.labels[0]) for label in self.card.labels] or [1.0]))
+
+    def answer(self, probabilities: NDArray) -> Answer:
+        if self.card.task == "number":
+            return Answer(float(f"{probabilities[0]:.6g}"), None)
+        if self.card.task.startswith("several"):
+            likely = [label for label, p in zip(self.card.labels, probabilities, strict=True) if p >= 0.5]
+            prediction: Any = [self.values[label] for label in likely]
+        else:
+            label = self.card.labels[probabilities.argmax()]
+            if label == self.card.unknown:
+                raise NothingToSee(f"This picture fits none of the labels: {label}.")
+            prediction = self.values[label]
+        shares = [round(p, 4) for p in probabilities.clip(0, 1).tolist()]
+        named = zip(self.card.labels, shares, strict=True)
+        return Answer(prediction, {label: share for label, share in named if label != self.card.unknown})
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of each field of an answer."""
+        if self.card.task == "number":
+            return {"prediction": {"type": "number"}}
+        prediction: dict[str, Any] = {"enum": list(self.values.values())}
+        if self.card.task.startswith("several"):
+            said = {"description": "The labels with a probability of 0.5 or more"}
+            prediction = {"type": "array", "items": prediction, "uniqueItems": True} | said
+        share = {"type": "number", "minimum": 0, "maximum": 1}
+        probabilities = {"type": "object", "properties": dict.fromkeys(self.labels, share), "required": self.labels}
+        return {"prediction": prediction, "probabilities": probabilities | {"additionalProperties": False}}

@@ -1,0 +1,118 @@
+"""image_classification: what the model file says of its network is checked when the service starts."""
+
+import hashlib
+import importlib
+import json
+import os
+import pytest
+import subprocess
+import sys
+from examples import ROOT, free_port
+from helpers import copy_of, python
+from pathlib import Path
+from run import SETTINGS
+from zipfile import ZipFile, ZipInfo
+
+EXAMPLE = ROOT / "image_classification"
+MODEL = EXAMPLE / "model.tflite"
+
+sys.path.insert(0, str(EXAMPLE))
+card = importlib.import_module("runtime.card")
+sys.path.pop(0)
+for name in [name for name in sys.modules if name.partition(".")[0] == "runtime"]:
+    del sys.modules[name]  # other folders have modules of the same names
+
+CARD = json.loads(ZipFile(MODEL).read("card.json"))
+LABELS = "".join(f"{label}\n" for label in CARD["labels"])
+# of model.tflite at commit 702b4a1, before there was a card
+METADATA = (
+    '{"title": "Handwritten digits", "preprocess": "digit", "resize": "bilinear", "bgr": false, "output": 0, '
+    '"unknown": "this does not look like a digit", "size": [28, 28], "channels": 1, "layout": "HWC", "mean": [0.0], '
+    '"scale": [255.0], "task": "softmax"}\n'
+)
+SHA256 = "7c0691af9370a7e4e40bc69d33d477790409c05931a4589ab360083efc2b5679"
+
+
+def model_file(path: Path, **parts: str) -> Path:
+    """Write the network of model.tflite, and these parts packed at its end."""
+    with ZipFile(MODEL) as archive:
+        path.write_bytes(MODEL.read_bytes()[: min(entry.header_offset for entry in archive.infolist())])
+    with ZipFile(path, "a") as archive:
+        for name, text in parts.items():
+            archive.writestr(ZipInfo(name), text)
+    return path
+
+
+def last_words(folder: Path) -> str:
+    """Start the service of a folder, which must fail, and return the last line that it prints."""
+    answer = subprocess.run(
+        [python("image_classification"), "app.py"],
+        cwd=folder,
+        env=os.environ | SETTINGS | {"GRANIAN_PORT": str(free_port())},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert answer.returncode == 1
+    return answer.stderr.strip().splitlines()[-1]
+
+
+def test_a_file_of_an_older_export(tmp_path):
+    copy = copy_of("image_classification", tmp_path / "image_classification")
+    model = model_file(copy / "model.tflite", **{"labels.txt": LABELS, "metadata.json": METADATA})
+    assert hashlib.sha256(model.read_bytes()).hexdigest() == SHA256
+    assert last_words(copy).endswith(
+        "model.tflite cannot be served: made by an older export: run `python3 train.py`, "
+        "or `python3 -m export FILE` with the file of the network"
+    )
+
+
+def test_a_file_of_a_newer_export(tmp_path):
+    copy = copy_of("image_classification", tmp_path / "image_classification")
+    model_file(copy / "model.tflite", **{"labels.txt": LABELS, "card.json": json.dumps(CARD | {"format": 3})})
+    assert last_words(copy).endswith(
+        "model.tflite cannot be served: made by a newer export (format 3): serve it with the files beside that export"
+    )
+
+
+def test_what_is_written_is_read():
+    assert json.loads(card.write(card.read(json.dumps(CARD)))) == CARD
+
+
+WRONG = {
+    "title": 7, "task": "guess", "labels": "0123456789", "unknown": 10, "preprocess": None, "resize": "pil",
+    "size": [28], "channels": 2, "layout": "WHC", "bgr": "no", "mean": 0, "scale": ["255"], "output": 0.5,
+    "format": "2",
+}  # fmt: skip
+
+
+def test_each_field_has_a_wrong_value_here():
+    assert WRONG.keys() == CARD.keys()
+
+
+@pytest.mark.parametrize("field", WRONG)
+def test_every_field_is_checked(field):
+    with pytest.raises(ValueError, match=f"\\$.{field}"):
+        card.read(json.dumps(CARD | {field: WRONG[field]}))
+
+
+@pytest.mark.parametrize("field", [field for field in WRONG if field != "format"])
+def test_no_field_may_lack(field):
+    with pytest.raises(ValueError, match=field):
+        card.read(json.dumps({name: value for name, value in CARD.items() if name != field}))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (METADATA, "older export"),
+        (json.dumps(CARD | {"format": 1}), "older export"),
+        (json.dumps(CARD | {"crop": "center"}), r"newer export \(format 2, crop\)"),
+        (json.dumps(CARD | {"size": [0, 28]}), "size"),
+        ("[]", "object"),
+        ("{", "truncated"),
+    ],
+)
+def test_a_text_that_is_no_card_of_this_format(text, reason):
+    with pytest.raises(ValueError, match=reason):
+        card.read(text)
