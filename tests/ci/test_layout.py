@@ -18,7 +18,7 @@ TOO_NEW = {  # what the Docker of Debian 12 (20.10) or its legacy builder cannot
     "# syntax=": r"(?i)\A(#.*\n)*# *syntax *=",
 }
 # how many Python files and folders an example shows, and which of its rooms each may import
-SHOWN = {"simple_ml": (4, 4)}
+SHOWN = {"simple_ml": (4, 4), "image_classification": (6, 7)}
 ROOMS = {
     "simple_ml": {
         "runtime": {"runtime"},
@@ -26,6 +26,18 @@ ROOMS = {
         "export": {"export", "runtime"},
         "app.py": {"runtime", "web"},
         "train.py": {"export"},
+        "client.py": set(),
+    },
+    "image_classification": {
+        "runtime": {"runtime"},
+        "web": {"web", "runtime"},
+        "preprocess.py": {"runtime", "digit"},
+        "digit": {"digit", "runtime"},
+        "export": {"export", "runtime", "preprocess"},
+        "mnist_training": {"mnist_training", "runtime", "digit"},
+        "app.py": {"runtime", "web", "preprocess"},
+        "train.py": {"export", "mnist_training"},
+        "evaluate.py": {"digit", "runtime", "preprocess", "client"},
         "client.py": set(),
     },
 }
