@@ -23,8 +23,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from export.convert import Source
 
-FOLDER = Path(__file__).parent.parent
 TOLERANCE, TOLERANCE_8_BIT = 0.01, 0.03  # how far the file's probabilities may be from the network's own
+
+for room in Path(__file__).resolve().parent.parent.glob("*/__init__.py"):
+    if room.parent.with_suffix(".py").exists():
+        sys.exit(f"{room.parent.name}.py is hidden by the folder {room.parent.name}/, so rename it.")
 
 
 def export(
@@ -68,7 +71,6 @@ def export(
     What serving must know is packed at the end of the file (see runtime/card.py), which makes it a ZIP archive, too.
     """
     try:
-        check_names(FOLDER)
         names = checked(labels)
         if preprocess not in WAYS or resize not in RESIZES or task not in (None, *TASKS):
             raise Refusal(f"choose `preprocess` of {tuple(WAYS)}, `resize` of {RESIZES} and `task` of {TASKS}")
@@ -107,13 +109,6 @@ def export(
     colour = "grey" if card.channels == 1 else "BGR" if bgr else "RGB"
     print(f"{path}: {Path(path).stat().st_size / 1000:.0f} kB, {height}x{width} {colour}, {card.task}", end="")
     print(f", {len(names)} labels; input = (pixel - {[*card.mean]}) / {[*card.scale]}; {compared}")
-
-
-def check_names(folder: Path) -> None:
-    """Refuse a module of the reader's own that a folder of ours hides: Python takes the folder."""
-    for room in sorted(path.parent for path in folder.glob("*/__init__.py")):
-        if room.with_suffix(".py").exists():
-            raise Refusal(f"{room.name}.py is hidden by the folder {room.name}/, so rename it")
 
 
 def way_of(card: Card) -> Way:

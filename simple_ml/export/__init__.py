@@ -41,7 +41,7 @@ INSTALLED = tuple(os.path.join(os.path.abspath(folder), "") for folder in FOLDER
 
 for room in ROOMS:
     if (HERE / f"{room}.py").exists():
-        sys.exit(f"{room}.py is hidden by the folder {room}, so give it another name.")
+        sys.exit(f"{room}.py is hidden by the folder {room}/, so rename it.")
 
 
 def export(

@@ -151,7 +151,7 @@ def test_the_reader_s_own_modules(tmp_path):
 def test_a_module_that_our_folder_hides(room, tmp_path):
     (copy_of("simple_ml", tmp_path) / f"{room}.py").touch()
     run = train(tmp_path)
-    expected = f"{room}.py is hidden by the folder {room}, so give it another name.\n"
+    expected = f"{room}.py is hidden by the folder {room}/, so rename it.\n"
     assert (run.returncode, run.stderr) == (1, expected)
     assert not list(tmp_path.glob("model.*"))
 

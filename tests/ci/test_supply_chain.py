@@ -3,12 +3,11 @@
 import os
 import pytest
 import re
-import shutil
 import subprocess
 import sys
 from audit import LEAST
 from examples import IMAGES, ROOT
-from helpers import python
+from helpers import copy_of, python
 from packaging.version import Version
 from pathlib import Path
 
@@ -65,10 +64,7 @@ def test_training_twice_gives_the_same_file(tmp_path):
     """`train.py` is run for real, in and from different folders, with other hashes and another number of threads."""
     trainings = []
     for number in ("1", "2"):
-        folder = tmp_path / number
-        folder.mkdir()
-        for path in (ROOT / "simple_ml").glob("*.py"):
-            shutil.copy(path, folder)
+        folder = copy_of("simple_ml", tmp_path / number)
         environment = os.environ | {"PYTHONHASHSEED": number, "OMP_NUM_THREADS": number, "SOURCE_DATE_EPOCH": "86400"}
         cwd = folder if number == "1" else tmp_path
         command = [python("simple_ml-train"), folder / "train.py"]
