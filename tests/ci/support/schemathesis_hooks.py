@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 from schemathesis.openapi.checks import RejectedPositiveData
 
-SAMPLES = sorted((Path(__file__).parents[2] / "image_classification" / "samples").glob("*.*"))
+SAMPLES = sorted((Path(__file__).parents[3] / "image_classification" / "samples").glob("*.*"))
 MEDIA_TYPES = ["image/png", "image/jpeg", "image/gif", "image/webp", "application/octet-stream"]
 FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"]
 whole: set[bytes] = set()
