@@ -33,7 +33,7 @@ logs: python  ## show what the examples printed
 test: .venv/tests $(EXAMPLES:%=.venv/%) simple_ml/model.onnx  ## check that everything works on your machine (ARGS="-k iris": only some of it)
 	.venv/tests/bin/python -m pytest $(ARGS)
 
-test-all: .venv/ci $(EXAMPLES:%=.venv/%) simple_ml/model.onnx .venv/image_classification-train .venv/benchmarks .venv/kubernetes .venv/fuzz  ## run every test, also those that need Docker, npm and Chromium
+test-all: .venv/ci $(EXAMPLES:%=.venv/%) simple_ml/model.onnx .venv/image_classification-train .venv/benchmarks .venv/fuzz  ## run every test, also those that need Docker, npm and Chromium
 	.venv/ci/bin/python -m pytest -o norecursedirs= $(ARGS)
 
 lint: .venv/ci  ## check style, types and Dockerfiles

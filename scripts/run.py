@@ -14,7 +14,7 @@ from examples import IMAGES, ROOT, SAFE, ask, build, docker, request_of, runs, w
 from pathlib import Path
 
 STATE = ROOT / ".run"  # process ids and logs of the processes
-OURS = "started-by=make-run"  # a label: containers of the same name that have it not are somebody else's
+OURS = "started-by=make-run"  # a label: containers of the same name without it belong to someone else
 # the same as in the Dockerfiles
 SETTINGS = {
     "GRANIAN_WORKERS": "2",
