@@ -10,7 +10,7 @@ SERVED := $(EXAMPLES:%=%/requirements.txt)
 UV := .venv/scripts/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help python run stop logs test test-all lint audit sbom arm64 measure soak overload fuzz bench train lock clean
+.PHONY: help python run stop logs test test-all environments lint audit sbom arm64 measure soak overload fuzz bench train lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9%-]+):.*## */\1\t/' | expand -t 12
@@ -33,8 +33,10 @@ logs: python  ## show what the examples printed
 test: .venv/tests $(EXAMPLES:%=.venv/%) simple_ml/model.onnx  ## check that everything works on your machine (ARGS="-k iris": only some of it)
 	.venv/tests/bin/python -m pytest $(ARGS)
 
-test-all: .venv/ci $(EXAMPLES:%=.venv/%) simple_ml/model.onnx .venv/image_classification-train .venv/benchmarks .venv/fuzz  ## run every test, also those that need Docker, npm and Chromium
-	.venv/ci/bin/python -m pytest -o norecursedirs= $(ARGS)
+test-all: environments  ## run every test, two at a time, also those that need Docker, npm and Chromium
+	.venv/ci/bin/python -m pytest -o norecursedirs= --numprocesses 2 --dist loadgroup $(ARGS)
+
+environments: .venv/ci .venv/tests $(EXAMPLES:%=.venv/%) simple_ml/model.onnx .venv/image_classification-train .venv/benchmarks .venv/fuzz  ## make all that the tests need (-j2: two at a time)
 
 lint: .venv/ci  ## check style, types and Dockerfiles
 	.venv/ci/bin/ruff check .

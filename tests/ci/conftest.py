@@ -27,6 +27,17 @@ def works(command: list[str]) -> bool:
     return bool(shutil.which(command[0])) and subprocess.run(command, capture_output=True).returncode == 0
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Say which tests must not run beside each other, in different processes of pytest-xdist.
+
+    Those with Docker look at the newest container and use fixed ports, a second browser cannot start beside the first,
+    and the tests of a file share their servers.
+    """
+    alone = ("trainer", "docker", "browser")
+    group = next((mark for mark in alone if item.get_closest_marker(mark)), item.path.stem)
+    item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.hookimpl(trylast=True)  # after `-m` and `-k`
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for mark, command in NEEDS.items():

@@ -6,15 +6,14 @@ import os
 import pytest
 import requests
 import shutil
+import subprocess
 from examples import ROOT, docker
-from helpers import copy_of, process
+from helpers import copy_of, process, python
 from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 EXAMPLE = ROOT / "image_classification"
 TRAINER = "imageclassification-train:tested"
-
-pytestmark = pytest.mark.docker
 
 
 @pytest.fixture
@@ -44,29 +43,36 @@ def folder(tmp_path) -> Path:
     return copy_of("image_classification", tmp_path / "image_classification")
 
 
-@pytest.fixture(scope="module")
-def trainer() -> str:
-    """The image for training."""
-    docker("build", "--tag", TRAINER, "--file", EXAMPLE / "Dockerfile.train", EXAMPLE)
-    return TRAINER
+def run(folder: Path, *arguments: str) -> str:
+    """Run Python with the packages for training in a folder, and return what it prints."""
+    command = [python("image_classification-train"), *arguments]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
-def run(trainer: str, folder: Path, *arguments: str) -> str:
-    """Run Python in the image for training, as the README does: the files that it writes belong to the user."""
-    user = ["--user", f"{os.getuid()}:{os.getgid()}", "--volume", f"{folder}:/train"]
-    printed = docker("run", "--rm", *user, trainer, *arguments)
-    assert (folder / "model.tflite").stat().st_uid == os.getuid()
-    return printed
+TRAINING = ["train.py", "--data", "mnist.npz", "--epochs", "1", "--limit", "800"]
 
 
-def test_what_it_trains_is_served(trainer, printed_digits, folder):
+def test_what_it_trains_is_served(printed_digits, folder):
     shutil.copy(printed_digits, folder / "mnist.npz")
-    training = ["train.py", "--data", "mnist.npz", "--epochs", "1", "--limit", "800"]
-    assert "Test: " in run(trainer, folder, *training)
+    assert "Test: " in run(folder, *TRAINING)
     with process("image_classification", folder) as (url, _):
         sample = (folder / "samples" / "seven.png").read_bytes()
         answer = requests.post(f"{url}/predict", files={"file": sample}, timeout=10).json()
     assert list(answer["probabilities"]) == list("0123456789")
+
+
+@pytest.mark.docker
+@pytest.mark.trainer
+def test_the_image_for_training(printed_digits, folder):
+    """As the README runs it: what it writes belongs to the user."""
+    docker("build", "--tag", TRAINER, "--file", EXAMPLE / "Dockerfile.train", EXAMPLE)
+    shutil.copy(printed_digits, folder / "mnist.npz")
+    user = ["--user", f"{os.getuid()}:{os.getgid()}", "--volume", f"{folder}:/train"]
+    assert "Test: " in docker("run", "--rm", *user, TRAINER, *TRAINING)
+    assert (folder / "model.tflite").stat().st_uid == os.getuid()
 
 
 PAIRS = """
@@ -81,8 +87,8 @@ for _ in range(100):
 """
 
 
-def test_digits_that_touch_have_any_width(trainer, folder):
-    docker("run", "--rm", "--volume", f"{folder}:/train:ro", trainer, "-c", PAIRS)
+def test_digits_that_touch_have_any_width(folder):
+    run(folder, "-c", PAIRS)
 
 
 COLOURS = {"rust": (180, 60, 30), "moss": (70, 120, 50), "sky": (110, 170, 230)}
@@ -103,9 +109,9 @@ export(network, {list(COLOURS)}, range="0..1")
 """
 
 
-def test_another_network_is_served_by_the_same_app(trainer, folder):
+def test_another_network_is_served_by_the_same_app(folder):
     """Another size, with colours and other labels: only the model is replaced."""
-    run(trainer, folder, "-c", TRAIN_COLOURS)
+    run(folder, "-c", TRAIN_COLOURS)
     with process("image_classification", folder) as (url, _):
         for label, colour in COLOURS.items():
             file = io.BytesIO()
