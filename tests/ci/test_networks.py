@@ -9,11 +9,12 @@ import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from examples import ROOT
-from helpers import copy_of, process
+from helpers import copy_of
 from pathlib import Path
+from support.inprocess import service
 
 PYTHON = ROOT / ".venv" / "image_classification-train" / "bin" / "python"
-BUILDER = Path(__file__).with_name("networks.py")
+BUILDER = Path(__file__).parent / "support" / "networks.py"
 EIGHT_BITS = {"weights_of_8_bits", "tflite_of_8_bits"}
 NETWORKS = [line.split()[1].split("(")[0] for line in BUILDER.read_text().split("@network\n")[1:]]
 SEVERAL = {"several_labels", "several_labels_as_scores"}
@@ -56,10 +57,11 @@ def test_it_is_served_with_its_own_answers(folder, tmp_path, name):
         assert difference > tolerance, f"another {control} is not noticed"
     copy = copy_of("image_classification", tmp_path / "image_classification")
     shutil.copy(folder / name / "model.tflite", copy)
-    with process("image_classification", copy, GRANIAN_WORKERS="1") as (url, _):
+    with service(copy) as client:
         files = [("file", (path.name, path.read_bytes())) for path in sorted(folder.glob("*.png"))]
-        answers = requests.post(f"{url}/predict", files=files, timeout=60).json()
-        page = requests.get(url, timeout=10).text
+        form = requests.Request("POST", "http://localhost", files=files).prepare()
+        answers = client.post("/predict", data=form.body, content_type=form.headers["Content-Type"]).json
+        page = client.get("/").text
     assert "digit" not in page
     if name == "age":
         assert (
@@ -86,18 +88,18 @@ def test_a_picture_that_fits_none_of_the_labels_is_refused(folder, tmp_path):
     copy = copy_of("image_classification", tmp_path / "image_classification")
     shutil.copy(folder / UNKNOWN / "model.tflite", copy)
     refused = []
-    with process("image_classification", copy, GRANIAN_WORKERS="1") as (url, _):
+    with service(copy) as client:
         for path, shares in zip(sorted(folder.glob("*.png")), case["answers"], strict=True):
-            answer = requests.post(f"{url}/predict?input=1", files={"file": path.read_bytes()}, timeout=60)
+            answer = client.post("/predict?input=1", data=path.read_bytes(), content_type="image/png")
             refused.append(np.argmax(shares) == 2)
-            assert np.shape(answer.json()["input"]) == (64, 64, 3)
+            assert np.shape(answer.json["input"]) == (64, 64, 3)
             if refused[-1]:
                 assert answer.status_code == 422
-                assert answer.json()["detail"] == "This picture fits none of the labels: neither of the coins."
+                assert answer.json["detail"] == "This picture fits none of the labels: neither of the coins."
             else:
-                assert answer.json()["prediction"] == [10, 20][np.argmax(shares)]
-                assert answer.json()["probabilities"] == pytest.approx({"10": shares[0], "20": shares[1]}, abs=0.01)
-        schema = requests.get(f"{url}/openapi.json", timeout=10).json()["components"]["schemas"]["Prediction"]
+                assert answer.json["prediction"] == [10, 20][np.argmax(shares)]
+                assert answer.json["probabilities"] == pytest.approx({"10": shares[0], "20": shares[1]}, abs=0.01)
+        schema = client.get("/openapi.json").json["components"]["schemas"]["Prediction"]
     assert schema["properties"]["prediction"] == {"enum": [10, 20]}
     assert schema["examples"][0]["prediction"] in (10, 20)
     assert len(set(refused)) == 2, "a test of both needs pictures of both"

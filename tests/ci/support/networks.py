@@ -6,6 +6,7 @@ network answers the same to everything, so each head is set until its answers va
 pictures that were prepared in a wrong way, which must differ.
 """
 
+import functools
 import json
 import keras
 import numpy as np
@@ -19,8 +20,9 @@ from keras import layers
 from pathlib import Path
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "image_classification"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "image_classification"))
 import export as exporting
+from export import convert as converting
 
 FOLDER = Path(sys.argv[1])
 random = np.random.default_rng(1)
@@ -125,7 +127,12 @@ def names(count: int) -> list[str]:
     return [f"label {number}" for number in range(count)]
 
 
-RESCALING = {"first": [layers.Rescaling(1 / 255)]}
+@functools.cache
+def shared() -> keras.Model:
+    """Return a network for all that differ in their labels or in how a picture is resized, so it is converted once."""
+    model = cnn((64, 64, 3), 4, "softmax")
+    set_head(model, ranged(loaded((64, 64), 3, "bilinear"), "0..1"))
+    return model
 
 
 @network
@@ -254,18 +261,18 @@ def load_img_nearest() -> dict:
 
 @network
 def load_img_lanczos() -> dict:
-    return {"model": cnn((64, 64, 3), 4, "softmax"), "labels": names(4), "range": "0..1", "resize": "pil-lanczos"}
+    return {"model": shared(), "head": None, "labels": names(4), "range": "0..1", "resize": "pil-lanczos"}
 
 
 @network
 def bicubic() -> dict:
-    return {"model": cnn((64, 64, 3), 4, "softmax"), "labels": names(4), "range": "0..1", "resize": "bicubic"}
+    return {"model": shared(), "head": None, "labels": names(4), "range": "0..1", "resize": "bicubic"}
 
 
 @network
 def mobilenet_v2() -> dict:
-    base = keras.applications.MobileNetV2(weights=None, include_top=False, input_shape=(224, 224, 3), pooling="avg")
-    image = keras.Input((224, 224, 3))
+    base = keras.applications.MobileNetV2((96, 96, 3), alpha=0.35, weights=None, include_top=False, pooling="avg")
+    image = keras.Input((96, 96, 3))
     x = layers.RandomFlip("horizontal")(image)
     x = base(keras.applications.mobilenet_v2.preprocess_input(x), training=False)
     model = keras.Model(image, layers.Dense(1, "sigmoid")(layers.Dropout(0.2)(x)))
@@ -274,14 +281,14 @@ def mobilenet_v2() -> dict:
 
 @network
 def efficientnet_b0() -> dict:
-    base = keras.applications.EfficientNetB0(weights=None, include_top=False, input_shape=(224, 224, 3), pooling="avg")
+    base = keras.applications.EfficientNetB0(weights=None, include_top=False, input_shape=(96, 96, 3), pooling="avg")
     model = keras.Model(base.input, layers.Dense(1000, "softmax")(base.output))
     return {"model": model, "labels": names(1000), "real": "0..255", "gain": 20}
 
 
 @network
 def resnet50() -> dict:
-    base = keras.applications.ResNet50(weights=None, include_top=False, input_shape=(224, 224, 3), pooling="avg")
+    base = keras.applications.ResNet50(weights=None, include_top=False, input_shape=(96, 96, 3), pooling="avg")
     model = keras.Model(base.input, layers.Dense(7, "softmax")(base.output))
     return {"model": model, "labels": names(7), "range": "caffe", "bgr": True, "resize": "pil-bilinear"}
 
@@ -293,18 +300,22 @@ def large_input() -> dict:
 
 @network
 def labels_of_the_world() -> dict:
-    labels = ["naïve", "日本語", "кот", "emoji 🐈", 'quo"te', "<b>&amp;", "a, b"]
-    return {"model": cnn((64, 64, 3), 7, "softmax"), "range": "0..1", "labels": labels}
+    return {
+        "model": shared(),
+        "head": None,
+        "range": "0..1",
+        "labels": ["naïve, кот", "日本語", 'emoji 🐈 quo"te', "<b>&amp;"],
+    }
 
 
 @network
 def labels_of_digits() -> dict:
-    return {"model": cnn((64, 64, 3), 4, "softmax"), "range": "0..1", "labels": ["007", "1", "01", "7"]}
+    return {"model": shared(), "head": None, "range": "0..1", "labels": ["007", "1", "01", "7"]}
 
 
 @network
 def labels_of_numbers() -> dict:
-    return {"model": cnn((64, 64, 3), 4, "softmax"), "range": "0..1", "labels": [10, 20, 5, 0]}
+    return {"model": shared(), "head": None, "range": "0..1", "labels": [10, 20, 5, 0]}
 
 
 @network
@@ -468,6 +479,22 @@ def build(name: str) -> dict:
     return answers | {"controls": {key: value.tolist() for key, value in controls.items()}}
 
 
+def remembered(opened: Callable[..., converting.Source]) -> Callable[..., converting.Source]:
+    """Return `opened` with a memory, since a conversion takes most of the time of an export."""
+    sources: dict = {}
+
+    def again(network: object, output: str | None) -> converting.Source:
+        key = (network if isinstance(network, str | Path) else id(network)), output
+        if key not in sources:
+            source = opened(network, output)
+            convert = functools.cache(lambda shape, quantize: source.convert([*shape], quantize))
+            # the network is kept, so that no other gets its id
+            sources[key] = network, source._replace(convert=lambda shape, quantize: convert(tuple(shape), quantize))
+        return sources[key][1]
+
+    return again
+
+
 def refused() -> dict[str, Callable[[], None]]:
     """Networks that cannot be served, or that need to be told something."""
     model = cnn((32, 32, 3), 3, "softmax")
@@ -561,6 +588,7 @@ def refused() -> dict[str, Callable[[], None]]:
 
 def main() -> None:
     make_pictures()
+    converting.opened = remembered(converting.opened)
     wanted = sys.argv[2:]
     for name in wanted or NETWORKS:
         if name not in NETWORKS:
