@@ -437,7 +437,7 @@ def main() -> None:
         csv.writer(file, lineterminator="\n").writerows(
             [Row._fields, *([*row[:-1], f"{row.value:.6g}"] for row in rows)]
         )
-    (folder / "conditions.txt").write_text(conditions(args.groups))
+    (folder / "conditions.md").write_text(conditions(args.groups))
     (folder / "failed.txt").write_text("".join(f"- {note}\n" for note in FAILED))
     report(folder)
     say(f"done in {(time.monotonic() - begin) / 60:.0f} minutes: see {folder.relative_to(ROOT)}")

@@ -268,7 +268,7 @@ def report(folder: Path) -> None:
     }
     plot(rows, folder)
     pictures = "".join(f"![{name}]({name}.svg)\n\n" for name in ("throughput", "batches", "cost"))
-    head = "# Results\n\n" + (folder / "conditions.txt").read_text() + "\n" + spread(rows) + pictures
+    head = "# Results\n\n" + (folder / "conditions.md").read_text() + "\n" + spread(rows) + pictures
     (folder / "results.md").write_text(head + "".join(f"## {title}\n\n{text}" for title, text in parts.items()))
     if folder == HERE / "results":
         text = f"{summary(rows)}![requests/s of each](../benchmarks/results/throughput.svg)\n\n"

@@ -26,7 +26,7 @@ iris batch,ours,ms,1000,0,5
 
 def test_report(tmp_path):
     (tmp_path / "results.csv").write_text(RESULTS)
-    (tmp_path / "conditions.txt").write_text("- a machine\n")
+    (tmp_path / "conditions.md").write_text("- a machine\n")
     (tmp_path / "failed.txt").write_text("- MLflow: no answer\n")
     subprocess.run([PYTHON, ROOT / "benchmarks" / "report.py", tmp_path], check=True)
     text = (tmp_path / "results.md").read_text()
