@@ -59,11 +59,11 @@ measure: .venv/ci  ## measure size, start, memory and stop of the four container
 	@.venv/ci/bin/python scripts/measure.py
 	@.venv/ci/bin/python scripts/measure_pictures.py
 
-soak: .venv/ci  ## load the four containers at half of what they can answer, for half an hour: does memory grow? (MINUTES=5)
-	@.venv/ci/bin/python scripts/soak.py $(or $(MINUTES),30)
+soak: .venv/benchmarks  ## load the four containers at half of what they can answer, for half an hour: does memory grow? (MINUTES=5)
+	@.venv/benchmarks/bin/python scripts/load.py soak $(or $(MINUTES),30)
 
-overload: .venv/ci  ## send ten times the clients that each container can serve, and slow clients
-	@.venv/ci/bin/python scripts/overload.py
+overload: .venv/benchmarks  ## send ten times the clients that each container can serve, and slow clients
+	@.venv/benchmarks/bin/python scripts/load.py overload
 
 fuzz: .venv/fuzz simple_ml/model.onnx  ## fuzz /predict, ten minutes for each target (TARGET=simple_ml SECONDS=60: one target, for a minute)
 	@for target in $(or $(TARGET),passing_arguments simple_ml image_classification image_classification_form); do \

@@ -133,8 +133,9 @@ def inside(name: str, command: str) -> str:
 
 def servers(name: str) -> list[list[str]]:
     """Return the fields of /proc/PID/stat (see proc(5)) after the command, of all server processes in a container."""
-    lines = inside(name, "cat /proc/[0-9]*/stat").splitlines()
-    return [line.rpartition(")")[2].split() for line in lines if "(python3)" in line or "(granian" in line]
+    lines = inside(name, "cat /proc/[0-9]*/stat 2>/dev/null || true").splitlines()  # a process may just have ended
+    fields = [line.rpartition(")")[2].split() for line in lines if "(python3)" in line or "(granian" in line]
+    return [each for each in fields if each[3] == "1"]  # in the session of process 1: not a health check
 
 
 def processor_seconds(name: str) -> float:

@@ -1,119 +1,129 @@
-"""What soak.py and overload.py share: containers with the limits of compose.yaml, and clients for them."""
+"""Load the containers of compose.yaml with locust: what do they answer, does memory grow, does a worker die?
 
-import array
-import asyncio
+python load.py soak 30     # minutes at half of what they can answer
+python load.py overload    # ten times the clients that they can serve, and slow clients
+"""
+
+import gevent
 import itertools
-import os
-import re
-import time
-import yaml
-from contextlib import AbstractContextManager
-from examples import IMAGES, ROOT, container, request_of
+import locust
+import random
+import socket
+import sys
+from contextlib import suppress
+from examples import IMAGES, ROOT, Request, container_memory, docker, form, request_of, resident_memory, servers
+from locust.env import Environment
+from measure_pictures import EXAMPLE, PHOTO, pictures
 
-COMPOSE = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", (ROOT / "compose.yaml").read_text())  # with its default values
-SERVICES = yaml.safe_load(COMPOSE)["services"]
-TIMEOUT = 60  # seconds to wait for an answer
-KEPT = 100  # requests over one connection; the next connection may reach the other worker
-
-
-def http_request(method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> bytes:
-    """Return a request as it is sent over a connection."""
-    fields = {"Host": "localhost", "Content-Length": len(body or b"")} | (headers or {})
-    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + (body or b"")
+COMPOSE = "compose", "--project-name", "load"
+PORTS = dict(zip(IMAGES, range(5001, 5005), strict=True))  # of compose.override.yaml
+KEPT = 10  # requests over one connection, on average: the next connection may reach the other worker
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"
+BODY = HEAD + b"Content-Length: 1000\r\n\r\n"
+SLOW = [(200, "silent", b"", b""), (200, "slow heads", HEAD + b"X: ", b"x"), (600, "slow bodies", BODY, b"5")]
 
 
-NORMAL = {example: http_request(*request_of(example)) for example in IMAGES}  # a request that is answered with 200
+def post(body: bytes) -> Request:
+    return "POST", "/predict", body
 
 
-def memory_limit(example: str) -> int:
-    """Return the bytes of memory that compose.yaml gives an example."""
-    text = SERVICES[example]["deploy"]["resources"]["limits"]["memory"]
-    return int(text[:-1]) * {"M": 2**20, "G": 2**30}[text[-1]]
+Mix = list[tuple[Request, int]]  # requests, and the status that each should get
+NORMAL: dict[str, Mix] = {example: [(request_of(example), 200)] for example in IMAGES}
+ROWS = b"[" + b",".join([b'{"f1": 4, "f2": 5, "f3": 10}'] * 100) + b"]"
+DIGIT = (ROOT / EXAMPLE / "samples" / "three_photo.jpg").read_bytes()
+OTHERS: dict[str, Mix] = {
+    "hello_world": [(("GET", "/healthz", None), 200), (("GET", "/nowhere", None), 404)],
+    "passing_arguments": [(post(b"9" * 154), 200), (post(b"[" * 4000), 400), (post(b"1" * 5000), 413)],
+    "simple_ml": [(post(ROWS), 200), (post(b"[[]]"), 422), (post(b"{"), 400)],
+    EXAMPLE: [(form(DIGIT), 200), (post(DIGIT[:9999]), 422), (post(b"seven"), 415), (form(b""), 415)],
+}
 
 
-def limited_container(example: str) -> AbstractContextManager[tuple[int, str]]:
-    """Run an example with the limits and settings of compose.yaml: (port, id).
+def load(example: str, title: str, mix: Mix, clients: int, seconds: float, rate: float = 0) -> float:
+    """Let clients send the requests of a mix in turn: `rate` a second, or each again as soon as it has its answer.
 
-    GRANIAN_... in the environment overrides a setting.
+    Print a line of the table, and return how many requests a second were sent.
     """
-    memory = f"{memory_limit(example)}b"
-    settings = {key: value for key, value in SERVICES[example]["environment"].items() if value is not None}
-    settings |= {key: value for key, value in os.environ.items() if key.startswith("GRANIAN_")}
-    options = [f"--memory={memory}", f"--memory-swap={memory}"]
-    options += ["--cpus", SERVICES[example]["deploy"]["resources"]["limits"]["cpus"]]
-    return container(IMAGES[example], *options, *(f"--env={key}={value}" for key, value in settings.items()))
+    turns = itertools.cycle(mix)
+
+    class Client(locust.FastHttpUser):
+        host = f"http://127.0.0.1:{PORTS[example]}"
+        wait_time = locust.constant_throughput(rate / clients) if rate else locust.constant(0)
+
+        @locust.task
+        def ask(self) -> None:
+            (method, path, body, *more), expected = next(turns)
+            headers = dict(*more) | ({"Connection": "close"} if random.random() * KEPT < 1 else {})
+            with self.client.request(method, path, data=body, headers=headers, catch_response=True) as answer:
+                if answer.status_code == expected:
+                    answer.success()
+                else:
+                    answer.failure(str(answer.status_code or answer.error))
+
+    environment = Environment(user_classes=[Client], stop_timeout=60)
+    runner = environment.create_local_runner()
+    runner.start(clients, spawn_rate=100)
+    gevent.sleep(seconds)
+    runner.quit()  # after the last answers
+    total, name = environment.stats.total, f"load-{example}-1"
+    failed = ", ".join(f"{error.occurrences} x {error.error}" for error in environment.stats.errors.values())
+    waits = " | ".join(f"{total.get_response_time_percentile(part):.0f} ms" for part in (0.5, 0.99, 1))
+    memory = f"{resident_memory(name) / 1e6:.1f} MB | {container_memory(name, peak=True) / 1e6:.1f} MB"
+    print(
+        f"| {example} | {title} | {clients} | {total.num_requests} | {failed or 0} | {waits} | {memory} |", flush=True
+    )
+    return total.num_requests / seconds
 
 
-class Counts:
-    """How the requests of one or more clients ended."""
+def soak(minutes: float) -> None:
+    def all_four(title: str, seconds: float, rates: dict[str, float]) -> dict[str, float]:
+        mixes = {example: NORMAL[example] * 5 + OTHERS[example] for example in IMAGES}
+        jobs = {each: gevent.spawn(load, each, title, mixes[each], 4, seconds, rates[each] / 2) for each in IMAGES}
+        return {example: job.get() for example, job in jobs.items()}
 
-    def __init__(self) -> None:
-        self.answered = array.array("d")  # seconds, for each answer with the expected status
-        self.refused = 0  # answers with another status
-        self.failed = 0  # no answer
-
-    @property
-    def sent(self) -> int:
-        return len(self.answered) + self.refused + self.failed
-
-    def milliseconds(self, percent: float) -> float:
-        """Return the time within which so many percent of the answers came."""
-        waits = sorted(self.answered)
-        return 1000 * waits[min(len(waits) - 1, int(len(waits) * percent / 100))] if waits else float("nan")
+    rates = all_four("as fast as they answer", 60, dict.fromkeys(IMAGES, 0))
+    for part in range(1, 7):
+        all_four(f"half of it, part {part} of 6", minutes * 60 / 6, rates)
 
 
-class Connection:
-    """A connection that is opened when needed, and replaced after `kept` requests."""
-
-    def __init__(self, port: int, kept: int):
-        self.port, self.kept, self.left = port, kept, 0
-        self.writer: asyncio.StreamWriter | None = None
-
-    async def ask(self, request: bytes) -> int:
-        """Send a request, and return the status of the answer."""
-        if not self.writer or not self.left:
-            self.close()
-            self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
-            self.left = self.kept
-        self.left -= 1
-        self.writer.write(request)
-        head = await self.reader.readuntil(b"\r\n\r\n")
-        await self.reader.readexactly(int(re.findall(rb"(?i)\ncontent-length: *(\d+)", head)[0]))
-        return int(head.split()[1])
-
-    def close(self) -> None:
-        if self.writer:
-            self.writer.transport.abort()
-        self.writer = None
+def drip(port: int, start: bytes, more: bytes) -> None:
+    """Send the start of a request, and then a byte each second until the server closes the connection."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(start)
+        while True:
+            gevent.sleep(1)
+            connection.sendall(more)
 
 
-async def client(
-    port: int,
-    mix: list[tuple[bytes, int]],  # requests, and the expected status of each
-    counts: Counts,
-    seconds: float = 1e9,
-    requests: int | None = None,
-    every: float = 0,  # seconds from one request to the next; 0: ask again at once after each answer
-    kept: int = KEPT,
-) -> None:
-    """Send the requests of a mix in turn, for a time or a number of requests."""
-    connection, begin = Connection(port, kept), time.perf_counter()
-    for number, (request, expected) in enumerate(itertools.islice(itertools.cycle(mix), requests)):
-        await asyncio.sleep(begin + number * every - time.perf_counter())
-        start = time.perf_counter()
-        if start - begin >= seconds:
-            break
-        try:
-            async with asyncio.timeout(TIMEOUT):
-                status = await connection.ask(request)
-        except (OSError, EOFError):  # a timeout is an OSError
-            counts.failed += 1
-            connection.close()
-            await asyncio.sleep(0.1)
-            continue
-        if status == expected:
-            counts.answered.append(time.perf_counter() - start)
-        else:
-            counts.refused += 1
-    connection.close()
+def overload() -> None:
+    large: Mix = [(post(pictures()[PHOTO]), 200)]
+    for example, mix in [*NORMAL.items(), (EXAMPLE, large)]:
+        for clients in (1, 4, 40, 1):  # 4 are as many as a container can serve: 40 get hardly more answers
+            load(example, PHOTO if mix is large else "small requests", mix, clients, 10)
+    for example, (number, title, start, more) in itertools.product(IMAGES, SLOW):
+        slow = [gevent.spawn(drip, PORTS[example], start, more) for _ in range(number)]
+        gevent.sleep(3)  # all are connected
+        load(example, f"beside {number} {title}", NORMAL[example], 1, 5)
+        gevent.killall(slow)
+
+
+def processes() -> dict[str, list[str]]:
+    """Return when the server processes of each container started: another worker has another time."""
+    return {example: sorted(fields[19] for fields in servers(f"load-{example}-1")) for example in IMAGES}
+
+
+def main() -> None:
+    try:
+        docker(*COMPOSE, "up", "--build", "--wait", cwd=ROOT)
+        before = processes()
+        print("| container | load | clients | sent | failed | p50 | p99 | longest | resident memory | peak |")
+        print("| --- " * 10 + "|")
+        soak(float(sys.argv[2])) if sys.argv[1] == "soak" else overload()
+        if processes() != before:
+            sys.exit(f"A worker died: the processes started at {before}, now at {processes()}")
+    finally:
+        docker(*COMPOSE, "down", cwd=ROOT)
+
+
+if __name__ == "__main__":
+    main()
