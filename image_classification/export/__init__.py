@@ -95,7 +95,7 @@ def export(
             pack(candidate, content, card)
             samples = random_pictures(card.size, card.channels)
             samples += real_pictures(pictures, way, card) if pictures else []
-            values = answers(Network(candidate).outputs, samples)
+            values = run_on(samples, Network(candidate).outputs)
             card = replace(card, task=task_of(values, last_step(content, source.output), names, task, source.loss))
             check_unknown(unknown, names, card.task)
             pack(candidate, content, card)
@@ -147,10 +147,10 @@ def real_pictures(folder: str | Path, way: Way, card: Card) -> list[NDArray]:
     return pictures
 
 
-def answers(outputs: Callable[[NDArray], NDArray], pictures: list[NDArray]) -> NDArray:
-    """Return the outputs for pictures: (n, outputs) float32."""
+def run_on(pictures: list[NDArray], run: Callable[[NDArray], NDArray]) -> NDArray:
+    """Return what a network makes of each picture: (n, outputs) float32."""
     try:
-        return np.stack([outputs(picture) for picture in pictures])
+        return np.stack([run(picture) for picture in pictures])
     except (RuntimeError, ValueError) as error:
         raise Refusal(f"it does not run on random pictures ({first_line(error)})") from error
 
@@ -159,7 +159,7 @@ def compare(file: Network, source: "Source", pictures: list[NDArray], quantized:
     """Say how close the file's answers are to the network's own."""
     eight_bits = quantized or file.input["dtype"] in (np.int8, np.uint8) or file.output["dtype"] in (np.int8, np.uint8)
     tolerance = TOLERANCE_8_BIT if eight_bits else TOLERANCE
-    got = answers(file.probabilities, pictures)
+    got = run_on(pictures, file.probabilities)
     own = [np.stack([source.run(file.tensor(x)).astype(np.float32).ravel() for x in pictures]) for _ in range(2)]
     want, again = (np.stack([PROBABILITIES[file.card.task](values) for values in each]) for each in own)
     unit = max(1.0, float(np.abs(want).max())) if file.card.task == "number" else 1
