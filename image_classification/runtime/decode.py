@@ -35,9 +35,8 @@ PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2} 
 
 Image.preinit()  # load the decoders now, not in the first request: these and the ones above, not all forty
 register_heif_opener(thumbnails=False, decode_threads=1)
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 PngImagePlugin.MAX_TEXT_MEMORY = 4_000_000  # bytes of comments
-warnings.simplefilter("error", Image.DecompressionBombWarning)
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is checked below
 
 TOO_LARGE = (
     f"The picture is too large. At most {MAX_PIXELS} pixels, {MAX_SIDE} on a side, {MAX_RLE_PIXELS} in a run-length "
@@ -159,7 +158,7 @@ def reading(file: IO[bytes]) -> Iterator[None]:
     """Turn what Pillow raises into NoAnswer: a damaged or hostile file makes a decoder raise whatever it likes."""
     try:
         yield
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise TooLarge(TOO_LARGE) from error
     except UnidentifiedImageError as error:
         raise NotAPicture(not_a_picture(file)) from error
@@ -176,10 +175,13 @@ def decoded(file: IO[bytes], smallest: int | None, width: int) -> Iterator[Image
     """
     with reading(file):
         image: Image.Image = Image.open(file, formats=FORMATS)
+    most = MAX_RLE_PIXELS if image.info.get("compression") in BMP_RLE else MAX_PIXELS
+    if image.width * image.height > most or max(image.size) > MAX_SIDE:
+        raise TooLarge(TOO_LARGE)
+    with reading(file):
         size = memory(image, file, smallest, width)
         was_turned = turned(image)
-    rle = image.info.get("compression") in BMP_RLE and image.width * image.height > MAX_RLE_PIXELS
-    if rle or size > MAX_MEMORY or max(image.size) > MAX_SIDE:
+    if size > MAX_MEMORY:
         raise TooLarge(TOO_LARGE)
     with room(size), contextlib.closing(image):  # closed first: its memory is free before the next picture takes it
         with reading(file):
