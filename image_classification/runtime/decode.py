@@ -23,7 +23,7 @@ MAX_PIXELS = 50_000_000
 MAX_SIDE = 65_535  # pixels, as in a JPEG
 MAX_RLE_PIXELS = 5_000_000  # in a run-length encoded BMP, which Pillow decodes in Python, ten times as slowly
 BMP_RLE = (1, 2)  # the compressions BI_RLE8 and BI_RLE4
-# Bytes while a picture is decoded: compose.yaml gives two workers (52 MB) and their bodies (134 MB) 512 MiB.
+# Bytes while a picture is decoded: compose.yaml gives two workers (56 MB) and their bodies (134 MB) 512 MiB.
 MAX_MEMORY = 320_000_000
 STRIP = 1_000_000  # pixels that are converted at a time: a whole copy of a large scan would take too much memory
 SMALL = 8_000_000  # pictures that take more are decoded one at a time, whatever the number of workers
