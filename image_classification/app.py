@@ -12,7 +12,7 @@ from preprocess import way
 from runtime import Network
 from runtime.decode import NoAnswer, NotAPicture, TooLarge, decoded
 from typing import IO, Any
-from web.body import MAX_BYTES, MAX_FILES, Body, few_bodies
+from web.body import MAX_BYTES, MAX_FILES, Body
 from web.openapi import docs
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, UnprocessableEntity, UnsupportedMediaType
 from werkzeug.wrappers import Response
@@ -56,7 +56,7 @@ def classify(file: IO[bytes]) -> dict[str, Any]:
     """Return what the network answers; with `?input=1` also the picture that it saw."""
     seen = {}
     try:
-        with decoded(file, preparation.smallest, network.shape[1], few_bodies) as image:
+        with decoded(file, preparation.smallest, network.shape[1]) as image:
             picture, *others = preparation.prepare(image, network.card)
         if request.args.get("input") == "1":
             seen["input"] = picture.round().astype(int).squeeze(axis=2 if network.shape[2] == 1 else ()).tolist()

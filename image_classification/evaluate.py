@@ -1,21 +1,17 @@
-"""Measure a running service on pictures in FOLDER/LABEL/, a folder for each label, or on the test images in mnist.npz.
+"""Measure a running service on pictures in FOLDER/LABEL/, a folder for each label.
 
     python3 evaluate.py FOLDER [--url URL] [--perturb] [--contact-sheet FILE.png]
 
 Prints how many pictures were classified correctly, and lists the others. Where several labels may be right, a picture
-counts as correct if the label of its folder is among them. For pictures in a folder `none`, a 422 is correct. If there
-is a file FOLDER/SOURCES.tsv (columns file, label, kind, from), it also prints the share for each kind of picture, and
-the mean over sources.
+counts as correct if the label of its folder is among them. For pictures in a folder `none`, a 422 is correct.
 `--perturb` repeats this with each picture rotated, blurred, under the edge of a shadow, on lined paper and so on.
 Needs `pip install requests pillow numpy`.
 """
 
 import argparse
-import csv
 import io
 import numpy as np
 import requests
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
@@ -85,15 +81,9 @@ def perturb(data: bytes, name: str) -> bytes:
     return buffer.getvalue()
 
 
-def pictures(source: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield "label/name" and the content of each picture in a folder, or in an .npz file as Keras has for MNIST."""
-    if source.suffix == ".npz":
-        with np.load(source) as arrays:
-            for number, (pixels, label) in enumerate(zip(arrays["x_test"], arrays["y_test"], strict=True)):
-                buffer = io.BytesIO()
-                Image.fromarray(pixels).save(buffer, "PNG")
-                yield f"{label}/{number}.png", buffer.getvalue()
-    for path in sorted(source.glob("*/*")):
+def pictures(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield "label/name" and the content of each picture."""
+    for path in sorted(folder.glob("*/*")):
         if path.is_file() and not path.name.startswith("."):
             yield f"{path.parent.name}/{path.name}", path.read_bytes()
 
@@ -129,21 +119,17 @@ def draw(misread: list[tuple[str, bytes, str, list | None]], file: Path) -> None
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="a folder with a sub-folder for each label, or mnist.npz")
+    parser.add_argument("folder", type=Path, help="a folder with a sub-folder for each label")
     parser.add_argument(
         "--url", default="http://localhost:5000/predict", help="address of the service (default: %(default)s)"
     )
     parser.add_argument("--perturb", action="store_true", help="repeat with each picture rotated, blurred and so on")
     parser.add_argument("--contact-sheet", type=Path, metavar="FILE.png", help="save the misread pictures in this file")
     options = parser.parse_args()
-    table = options.folder / "SOURCES.tsv"
-    rows = csv.DictReader(table.open(), delimiter="\t") if table.exists() else ()
-    source_of = {row["file"]: row for row in rows}
 
     session = requests.Session()
     misread: list[tuple[str, bytes, str, list | None]] = []
     for name in ("none", *PERTURBATIONS) if options.perturb else ("none",):
-        kinds, sources = defaultdict(list), defaultdict(list)
         correct, confident, lines = [], [], []
         for picture, original in pictures(options.folder):
             data = perturb(original, name)
@@ -152,21 +138,15 @@ def main() -> None:
             correct.append(is_correct)
             if probability >= 0.9:
                 confident.append(is_correct)
-            if row := source_of.get(picture):
-                kinds[row["kind"]].append(is_correct)
-                sources[row["from"]].append(is_correct)
             if not is_correct:
                 misread.append((picture, data, prediction, seen))
                 lines.append(f"  {picture} -> {prediction} {probability:.2f}")
         if not correct:
             parser.error(f"no pictures in {options.folder}/LABEL, a folder for each label")
-        parts = [f"{name:16} {np.mean(correct):7.2%} of {len(correct)} ({correct.count(False)} misread)"]
-        parts += [f"{kind} {np.mean(hits):.2%}" for kind, hits in sorted(kinds.items())]
-        if sources:
-            parts.append(f"mean over sources {np.mean([np.mean(v) for v in sources.values()]):.2%}")
+        share = f"{name:16} {np.mean(correct):7.2%} of {len(correct)} ({correct.count(False)} misread)"
         if confident:
-            parts.append(f"of {len(confident)} predictions with 0.9 or more: {np.mean(confident):.2%}")
-        print(", ".join(parts), *lines, sep="\n", flush=True)
+            share += f", of {len(confident)} predictions with 0.9 or more: {np.mean(confident):.2%}"
+        print(share, *lines, sep="\n", flush=True)
     if options.contact_sheet:
         draw(misread, options.contact_sheet)
 

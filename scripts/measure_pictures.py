@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 EXAMPLE = "image_classification"
 SAMPLES = ROOT / EXAMPLE / "samples"
 PHOTO = "4000x3000 JPEG"
-PHOTOS = 60  # sent at once
+PHOTOS = 40  # sent at once
 
 
 def encode_picture(image: Image.Image, format: str = "PNG") -> bytes:

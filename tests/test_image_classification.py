@@ -186,6 +186,8 @@ def svg() -> bytes:
         pytest.param(svg(), 415, id="svg"),
         pytest.param(b"%PDF-1.7\n", 415, id="pdf"),
         pytest.param(png_bomb(60_000), 413, id="bomb"),
+        pytest.param(png_bomb(7_100), 413, id="51 megapixels"),
+        pytest.param(png_bomb(11_000), 413, id="121 megapixels"),
         pytest.param(rle_bmp(7000, 7000), 413, id="rle bmp"),  # would take seconds
         pytest.param(png_bomb(100), 422, id="short png"),
         pytest.param(png_bomb(0), 415, id="0x0"),

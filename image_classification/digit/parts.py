@@ -15,6 +15,7 @@ from digit.ink import find_ink, largest, load, quantile, to_grey, without_lines
 from numpy.typing import NDArray
 from PIL import Image
 from runtime.decode import NothingToSee
+from typing import NamedTuple
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -25,9 +26,32 @@ Part = tuple[Floats, Box]
 SMALL = 28  # a digit of fewer pixels at WORK is looked at again, with all its pixels
 BOXY = 0.65  # of its height: the width that a 0 or 8 with straight sides gets, if it is wider
 OTHERS = 11  # further parts that may be digits
+STRONG = 0.75  # of Otsu's threshold: the peak of a part that may be a stroke
+SPECK = 0.02  # of the main part's ink: what has less is a speck
+ON_RIM = 0.3  # of its length: a part of which more lies along the border is a line
+LINE = 0.95  # share of its ink that does not count for a line
+LEAST_HEIGHT = 0.4  # of the digit: lower parts are no digits
+GAP_ABOVE, GAP_BESIDE = 0.25, 0.12  # of the longer one: parts of a digit are nearer, most of all sideways
+AS_HIGH, TOO_WIDE, OVERLAP = 0.7, 0.55, 0.25  # so high, so wide together and not above each other: the next digit
 LEVELS = np.arange(256)
 OUTPUT = np.arange(-14, 14, dtype=np.float32)[:, np.newaxis]  # pixels of the result, from its centre
 BLANK = "There is no digit to see: nothing stands out clearly from the background."
+
+
+class Parts(NamedTuple):
+    """The connected parts of a picture, as columns (n,): first and last rows and columns, and what else decides."""
+
+    top: Ints
+    bottom: Ints
+    left: Ints
+    right: Ints
+    mass: NDArray  # of the squared ink
+    peak: Floats  # the strongest ink
+    rim: Ints  # pixels along the border of the picture
+    sides: Ints  # of the picture that it touches, 0 to 4
+
+    def length(self) -> Ints:
+        return np.maximum(self.bottom - self.top, self.right - self.left) + 1
 
 
 def digit(image: Image.Image) -> Floats:
@@ -156,9 +180,14 @@ def find_parts_above(ink: Floats, share: float) -> list[Part]:
     mass = np.add.reduceat(value * value, first, dtype=float)
     peak = np.maximum.reduceat(value, first)
     y, x = np.divmod(start, width)
-    groups = of_digits(label(start, end, width), y - 2, x - 2, length, mass, peak, high, ink.shape)
+    number = label(start, end, width)
+    if number.max() == 0:  # there is only one part
+        digits = [np.array([True])]
+    else:
+        digits = of_digits(parts_of(number, y - 2, x - 2, length, mass, peak, ink.shape), high)
     parts: list[Part] = []
-    for mine in groups:
+    for each in digits:
+        mine = each[number]
         rows, columns, mine = y[mine], (x[mine], (x + length)[mine]), np.repeat(mine, length)
         own = np.sort(value[mine])
         level = float(own[int(len(own) * 0.8)])
@@ -177,23 +206,8 @@ def find_parts_above(ink: Floats, share: float) -> list[Part]:
     return parts
 
 
-def of_digits(
-    part: Ints,
-    y: Ints,
-    x: Ints,
-    width: Ints,
-    mass: NDArray,
-    peak: Floats,
-    high: float,
-    shape: tuple[int, ...],
-) -> list[Mask]:
-    """Return which runs of `width` pixels from (y, x), with this ink, belong to the digit, and to others.
-
-    Parts along the border, or from one side to another, are probably ruled lines, shadows or the
-    edge of a table. They count as the digit only if there is nothing else.
-    """
-    if part.max() == 0:  # there is only one part
-        return [part == 0]
+def parts_of(part: Ints, y: Ints, x: Ints, width: Ints, mass: NDArray, peak: Floats, shape: tuple[int, ...]) -> Parts:
+    """Return the table of the parts, from runs of `width` pixels at (y, x) with this ink; `part` numbers them, 0..."""
     height, across = shape
     order = part.argsort(kind="stable")
     count = np.bincount(part)
@@ -202,48 +216,57 @@ def of_digits(
     def each(ufunc: np.ufunc, values: NDArray) -> NDArray:  # over the runs of each part
         return ufunc.reduceat(values[order], begin)
 
-    outer = (y == 0) | (y == height - 1)
-    rim = each(np.add, np.where(outer, width, 1 * (x == 0) + (x + width == across)))
-    mass, peak = each(np.add, mass), each(np.maximum, peak)
     top, bottom = y[order][begin], each(np.maximum, y)
     left, right = each(np.minimum, x), each(np.maximum, x + width - 1)
-    length = np.maximum(bottom - top, right - left) + 1
+    outer = (y == 0) | (y == height - 1)
+    rim = each(np.add, np.where(outer, width, 1 * (x == 0) + (x + width == across)))
     sides = 1 * (top == 0) + (left == 0) + (bottom == height - 1) + (right == across - 1)
-    line = (rim > 0.3 * length) | (sides > 1)
-    main = (mass * (peak > high) * (1 - 0.95 * line)).argmax()
-    good = (peak > 0.75 * high) & (mass > 0.02 * mass[main]) & ~line
-    groups: list[Mask] = []
+    return Parts(top, bottom, left, right, each(np.add, mass), each(np.maximum, peak), rim, sides)
+
+
+def of_digits(parts: Parts, high: float) -> list[Mask]:
+    """Return which parts belong to the digit, and then which ones belong to each of up to OTHERS further digits.
+
+    `high` is Otsu's threshold. Parts along the border, or from one side to another, are probably ruled lines, shadows
+    or the edge of a table. They count as the digit only if there is nothing else.
+    """
+    line = (parts.rim > ON_RIM * parts.length()) | (parts.sides > 1)
+    main = (parts.mass * (parts.peak > high) * (1 - LINE * line)).argmax()
+    good = (parts.peak > STRONG * high) & (parts.mass > SPECK * parts.mass[main]) & ~line
+    digits: list[Mask] = []
     least_height = 0.0
-    while len(groups) <= OTHERS:
-        keep = np.arange(len(mass)) == main
+    while len(digits) <= OTHERS:
+        digit = np.arange(len(line)) == main
         for _ in range(3):  # a part that joins may be close to others
-            good &= ~keep
+            good &= ~digit
             if not good.any():
                 break
-            first, last = top[keep].min(), bottom[keep].max()
-            start, end = left[keep].min(), right[keep].max()
-            size = max(last - first, end - start) + 1
-            longer = np.maximum(length, size)
-            above = np.maximum(top - last, first - bottom) - 1  # the gap, in rows
-            beside = np.maximum(left - end, start - right) - 1
-            # As high as this part, beside it, and too wide together: this is the next digit of a number.
-            tall = np.minimum(bottom - top, last - first) + 1 > 0.7 * (np.maximum(bottom - top, last - first) + 1)
-            wide = np.maximum(right, end) - np.minimum(left, start) > 0.55 * (last - first + 1)
-            overlap = -beside > 0.25 * np.minimum(right - left, end - start)
-            # Parts of a digit are near each other, and nearer sideways, where the next digit may stand.
-            near = (above < 0.25 * longer) & (beside < 0.12 * longer)
-            keep |= good & near & ~(tall & wide & ~overlap)
-        good &= ~keep
-        own_height = bottom[keep].max() - top[keep].min() + 1
-        if not groups:
-            least_height = 0.4 * own_height
-            good &= (sides == 0) | (sides[main] > 0)  # others are at the border only if the digit is, too
-        if own_height >= least_height:
-            groups.append(keep[part])
+            digit |= good & are_close(parts, digit)
+        good &= ~digit
+        height = parts.bottom[digit].max() - parts.top[digit].min() + 1
+        if not digits:
+            least_height = LEAST_HEIGHT * height
+            good &= (parts.sides == 0) | (parts.sides[main] > 0)  # others are at the border only if the digit is, too
+        if height >= least_height:
+            digits.append(digit)
         if not good.any():
             break
-        main = (mass * good).argmax()
-    return groups
+        main = (parts.mass * good).argmax()
+    return digits
+
+
+def are_close(parts: Parts, digit: Mask) -> Mask:
+    """Return which parts are so close to a digit that they belong to it, and are not the next digit of a number."""
+    top, bottom = parts.top[digit].min(), parts.bottom[digit].max()
+    left, right = parts.left[digit].min(), parts.right[digit].max()
+    longer = np.maximum(parts.length(), max(bottom - top, right - left) + 1)
+    above = np.maximum(parts.top - bottom, top - parts.bottom) - 1  # the gap, in rows; negative if they overlap
+    beside = np.maximum(parts.left - right, left - parts.right) - 1
+    lower, higher = (f(parts.bottom - parts.top, bottom - top) + 1 for f in (np.minimum, np.maximum))
+    together = np.maximum(parts.right, right) - np.minimum(parts.left, left)
+    overlap = -beside > OVERLAP * np.minimum(parts.right - parts.left, right - left)
+    next_digit = (lower > AS_HIGH * higher) & (together > TOO_WIDE * (bottom - top + 1)) & ~overlap
+    return (above < GAP_ABOVE * longer) & (beside < GAP_BESIDE * longer) & ~next_digit
 
 
 def otsu(values: Floats) -> float:

@@ -13,11 +13,10 @@ from dataclasses import replace
 from export.task import Refusal, check_unknown, checked, first_line, last_step, layout_of, range_of, task_of
 from numpy.typing import NDArray
 from pathlib import Path
-from PIL import Image, ImageOps, UnidentifiedImageError
 from preprocess import WAYS, Way, way
 from runtime import PROBABILITIES, Network
 from runtime.card import RESIZES, TASKS, Card, Resize, Task, pack
-from runtime.decode import NothingToSee
+from runtime.decode import NoAnswer, decoded
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -81,25 +80,25 @@ def export(
         content = source.convert(shape, quantize)
         layout |= range_of(content, layout["channels"], range, lambda: first_steps(source, shape))
         card = Card(
-            title=title,
+            title=str(title),
             task="number",  # for now: its outputs will tell
             labels=tuple(names),
-            unknown=unknown,
+            unknown=None if unknown is None else str(unknown),
             preprocess=preprocess,
             resize=resize,
-            bgr=bgr,
+            bgr=bool(bgr),
             output=source.output,
             **layout,
         )
-        way = way_of(card)
+        preparation = fitting_way(card)
         with tempfile.TemporaryDirectory() as folder:
             candidate = Path(folder) / "model.tflite"
             pack(candidate, content, card)
             samples = random_pictures(card.size, card.channels)
-            samples += real_pictures(pictures, way, card) if pictures else []
-            values = answers(Network(candidate).outputs, samples)
+            samples += real_pictures(pictures, preparation, card) if pictures else []
+            values = run_on(samples, Network(candidate).outputs)
             card = replace(card, task=task_of(values, last_step(content, source.output), names, task, source.loss))
-            check_unknown(unknown, names, card.task)
+            check_unknown(card.unknown, names, card.task)
             pack(candidate, content, card)
             compared = compare(Network(candidate), source, samples, quantize)
             Path(path).write_bytes(candidate.read_bytes())
@@ -111,7 +110,7 @@ def export(
     print(f", {len(names)} labels; input = (pixel - {[*card.mean]}) / {[*card.scale]}; {compared}")
 
 
-def way_of(card: Card) -> Way:
+def fitting_way(card: Card) -> Way:
     """Return the way to prepare pictures, which fits the network."""
     try:
         return way(card)
@@ -132,20 +131,20 @@ def random_pictures(size: Sequence[int], channels: int) -> list[NDArray]:
 
 
 def real_pictures(folder: str | Path, way: Way, card: Card) -> list[NDArray]:
-    """Return the pictures in a folder and in those in it, as the network will see them."""
+    """Return the pictures in a folder and in those in it, as the network will see them in the service."""
     pictures = []
     for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
-        with contextlib.suppress(UnidentifiedImageError, NothingToSee), Image.open(path) as image:
-            pictures.append(way.prepare(ImageOps.exif_transpose(image), card)[0])
+        with contextlib.suppress(NoAnswer), path.open("rb") as file, decoded(file, way.smallest, card.size[1]) as image:
+            pictures.append(way.prepare(image, card)[0])
     if not pictures:
         raise Refusal(f"there are no pictures in {folder}")
     return pictures
 
 
-def answers(outputs: Callable[[NDArray], NDArray], pictures: list[NDArray]) -> NDArray:
-    """Return the outputs for pictures: (n, outputs) float32."""
+def run_on(pictures: list[NDArray], run: Callable[[NDArray], NDArray]) -> NDArray:
+    """Return what a network makes of each picture: (n, outputs) float32."""
     try:
-        return np.stack([outputs(picture) for picture in pictures])
+        return np.stack([run(picture) for picture in pictures])
     except (RuntimeError, ValueError) as error:
         raise Refusal(f"it does not run on random pictures ({first_line(error)})") from error
 
@@ -154,7 +153,7 @@ def compare(file: Network, source: "Source", pictures: list[NDArray], quantized:
     """Say how close the file's answers are to the network's own."""
     eight_bits = quantized or file.input["dtype"] in (np.int8, np.uint8) or file.output["dtype"] in (np.int8, np.uint8)
     tolerance = TOLERANCE_8_BIT if eight_bits else TOLERANCE
-    got = answers(file.probabilities, pictures)
+    got = run_on(pictures, file.probabilities)
     own = [np.stack([source.run(file.tensor(x)).astype(np.float32).ravel() for x in pictures]) for _ in range(2)]
     want, again = (np.stack([PROBABILITIES[file.card.task](values) for values in each]) for each in own)
     unit = max(1.0, float(np.abs(want).max())) if file.card.task == "number" else 1

@@ -24,7 +24,7 @@ SIZE = 28  # pixels
 VALIDATION = 5000  # images
 EUROPEAN = {1: 0.5, 7: 0.25}  # share of the label that is shown a second time, redrawn
 OTHER, WITHOUT = 0.15, 0.4  # drawn for each image of MNIST: digits in other forms, and pictures without a digit
-RARER = 0.1  # pictures without a digit are sent to the service so much less often than they are in the calibration
+RARER = 0.1  # pictures without a digit are ten times rarer in use than in the calibration set
 
 
 class Pictures(NamedTuple):

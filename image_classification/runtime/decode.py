@@ -1,12 +1,10 @@
 """Open an uploaded picture safely: known formats only, limited in size and in memory, upright."""
 
 import contextlib
-import ctypes
 import fcntl
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from PIL import (  # noqa: F401
     Image,
     ImageOps,
@@ -15,7 +13,6 @@ from PIL import (  # noqa: F401
     TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,
-    _webp,
 )
 from pillow_heif import register_heif_opener
 from typing import IO
@@ -26,9 +23,8 @@ MAX_PIXELS = 50_000_000
 MAX_SIDE = 65_535  # pixels, as in a JPEG
 MAX_RLE_PIXELS = 5_000_000  # in a run-length encoded BMP, which Pillow decodes in Python, ten times as slowly
 BMP_RLE = (1, 2)  # the compressions BI_RLE8 and BI_RLE4
-# Bytes while a picture is decoded: compose.yaml gives two workers (52 MB) and their bodies (201 MB) 512 MiB.
-MAX_MEMORY = 420_000_000  # with few bodies (50 MB)
-LARGE = 208_000_000  # pictures that take more wait until there are few bodies
+# Bytes while a picture is decoded: compose.yaml gives two workers (56 MB) and their bodies (134 MB) 512 MiB.
+MAX_MEMORY = 320_000_000
 STRIP = 1_000_000  # pixels that are converted at a time: a whole copy of a large scan would take too much memory
 SMALL = 8_000_000  # pictures that take more are decoded one at a time, whatever the number of workers
 ORIENTATION = 0x0112  # in EXIF: how the phone was held
@@ -39,13 +35,12 @@ PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2} 
 
 Image.preinit()  # load the decoders now, not in the first request: these and the ones above, not all forty
 register_heif_opener(thumbnails=False, decode_threads=1)
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 PngImagePlugin.MAX_TEXT_MEMORY = 4_000_000  # bytes of comments
-warnings.simplefilter("error", Image.DecompressionBombWarning)
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is checked below
 
 TOO_LARGE = (
-    f"The picture is too large. It may have {MAX_PIXELS} pixels, {MAX_SIDE} a side, a run-length encoded BMP "
-    f"{MAX_RLE_PIXELS}, and decoding it may take {MAX_MEMORY // 10**6} MB. Send it smaller, or as JPEG."
+    f"The picture is too large. At most {MAX_PIXELS} pixels, {MAX_SIDE} on a side, {MAX_RLE_PIXELS} in a run-length "
+    f"encoded BMP, and {MAX_MEMORY // 10**6} MB to decode it. Send it smaller, or as JPEG."
 )
 HOW_TO_SEND = 'Send the file itself, as it is on the disk: curl -F "file=@photo.jpg" or curl --data-binary @photo.jpg'
 one_small = threading.Lock()
@@ -67,33 +62,14 @@ class NothingToSee(NoAnswer):
     """It shows nothing that the network could classify."""
 
 
-def webp_library() -> ctypes.CDLL | None:
-    """Return the libwebp that Pillow uses, or None if this Pillow is built in another way."""
-    with contextlib.suppress(OSError, AttributeError):
-        library = ctypes.CDLL(_webp.__file__)
-        arguments = ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
-        library.WebPDecodeRGBAInto.argtypes = arguments
-        library.WebPDecodeRGBAInto.restype = ctypes.c_void_p
-        return library
-    return None
-
-
-libwebp = webp_library()
-
-
 def decoder(image: Image.Image) -> float:
     """Return how many bytes for each pixel a decoder takes at its peak besides the picture, as measured."""
     if image.format == "WEBP":
-        return 4 if is_single_webp(image) else 12
+        return 12
     if image.format != "HEIF":
         return 0
     chroma, bits = image.info.get("chroma", 444), image.info.get("bit_depth", 8)  # not said: what takes the most
     return (HEIC_ALPHA if image.mode == "RGBA" else HEIC)[chroma][bits > 8]
-
-
-def is_single_webp(image: Image.Image) -> bool:
-    """Return whether webp() can decode a picture."""
-    return image.format == "WEBP" and libwebp is not None and not getattr(image, "is_animated", False)
 
 
 def memory(image: Image.Image, file: IO[bytes], smallest: int | None, width: int) -> int:
@@ -126,35 +102,20 @@ def memory(image: Image.Image, file: IO[bytes], smallest: int | None, width: int
 
 
 def has_several_scans(image: JpegImagePlugin.JpegImageFile, file: IO[bytes]) -> bool:
-    """Return whether a JPEG comes in several scans: it is progressive, or not all colours are in the first one.
+    """Return whether a JPEG comes in several scans: it is progressive, or its first scan lacks a colour.
 
-    So libjpeg decides it, too: initial_setup() in its jdinput.c.
+    Pillow has just read the header of the first scan. Where that is unclear, the answer is yes: it takes more memory.
     """
-    file.seek(2)
-    while "progressive" not in image.info and (head := file.read(4))[:1] == b"\xff" and len(head) == 4:
-        if head[1] == 0xDA:  # the start of a scan
-            return file.read(1)[0] < len(image.layer)
-        file.seek(max(int.from_bytes(head[2:]) - 2, 0), 1)
-    return True  # or it has something between its segments, which Pillow skips
+    colours = len(image.layer)
+    length = 6 + 2 * colours  # of the header of a scan with all colours
+    file.seek(-length, 1)
+    return "progressive" in image.info or file.read(3) != bytes([0, length, colours])
 
 
 def turned(image: Image.Image) -> bool:
     """Return whether a large picture is to be turned, as far as it is known without decoding a PNG."""
     large = image.width * image.height * 4 > SMALL  # of others it does not matter here, and asking takes time
     return large and (image.format != "PNG" or "exif" in image.info) and image.getexif().get(ORIENTATION, 1) != 1
-
-
-def webp(image: Image.Image, file: IO[bytes]) -> Image.Image:
-    """Decode a WebP into the memory of a picture. In Pillow, four copies of it are there at once."""
-    file.seek(0)
-    data, pixels = file.read(), bytearray(4 * image.width * image.height)
-    start = ctypes.addressof(ctypes.c_char.from_buffer(pixels))
-    if not libwebp or not libwebp.WebPDecodeRGBAInto(data, len(data), start, len(pixels), 4 * image.width):
-        raise ValueError("WebP cannot be decoded")
-    mode = "RGBA" if image.mode == "RGBA" else "RGBX"  # 4 bytes a pixel either way
-    decoded = Image.frombuffer(mode, image.size, pixels, "raw", mode, 0, 1)
-    decoded.info = image.info
-    return decoded
 
 
 def not_a_picture(file: IO[bytes]) -> str:
@@ -181,7 +142,7 @@ def strips(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.I
 
 
 @contextlib.contextmanager
-def room(size: int, few_bodies: Callable[[], AbstractContextManager]) -> Iterator[None]:
+def room(size: int) -> Iterator[None]:
     """Wait until there is memory for so many bytes, and hold it until the block ends."""
     if size <= SMALL:
         with one_small:
@@ -189,8 +150,7 @@ def room(size: int, few_bodies: Callable[[], AbstractContextManager]) -> Iterato
         return
     with open(__file__, "rb") as file:  # any file that all workers can lock
         fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
-        with few_bodies() if size > LARGE else contextlib.nullcontext():
-            yield
+        yield
 
 
 @contextlib.contextmanager
@@ -198,7 +158,7 @@ def reading(file: IO[bytes]) -> Iterator[None]:
     """Turn what Pillow raises into NoAnswer: a damaged or hostile file makes a decoder raise whatever it likes."""
     try:
         yield
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise TooLarge(TOO_LARGE) from error
     except UnidentifiedImageError as error:
         raise NotAPicture(not_a_picture(file)) from error
@@ -207,34 +167,29 @@ def reading(file: IO[bytes]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def decoded(
-    file: IO[bytes],
-    smallest: int | None,
-    width: int,
-    few_bodies: Callable[[], AbstractContextManager] = contextlib.nullcontext,
-) -> Iterator[Image.Image]:
+def decoded(file: IO[bytes], smallest: int | None, width: int) -> Iterator[Image.Image]:
     """Yield the picture in a file, upright, and hold its memory until the block ends.
 
     A large JPEG may be decoded at a fraction of its size, but not below `smallest` pixels; None: at its full size.
-    `width` is that of the network's input, in pixels. `few_bodies` keeps other memory small for a very large picture.
-    Raises TooLarge, NotAPicture, and NoAnswer if the file is damaged.
+    `width` is that of the network's input, in pixels. Raises TooLarge, NotAPicture, or NoAnswer for a damaged file.
     """
-    with contextlib.ExitStack() as stack:
+    with reading(file):
+        image: Image.Image = Image.open(file, formats=FORMATS)
+    most = MAX_RLE_PIXELS if image.info.get("compression") in BMP_RLE else MAX_PIXELS
+    if image.width * image.height > most or max(image.size) > MAX_SIDE:
+        raise TooLarge(TOO_LARGE)
+    with reading(file):
+        size = memory(image, file, smallest, width)
+        was_turned = turned(image)
+    if size > MAX_MEMORY:
+        raise TooLarge(TOO_LARGE)
+    with room(size), contextlib.closing(image):  # closed first: its memory is free before the next picture takes it
         with reading(file):
-            image: Image.Image = Image.open(file, formats=FORMATS)
-            size = memory(image, file, smallest, width)
-            was_known = turned(image)  # before it is decoded
-        rle = image.info.get("compression") in BMP_RLE and image.width * image.height > MAX_RLE_PIXELS
-        if rle or size > MAX_MEMORY or max(image.size) > MAX_SIDE:
-            raise TooLarge(TOO_LARGE)
-        stack.enter_context(room(size, few_bodies))
-        with reading(file):
-            if is_single_webp(image):
-                image = webp(image, file)
             image.load()
-            is_turned = LARGE // 2 < size <= LARGE and not was_known and turned(image)
-        if is_turned:
-            stack.enter_context(few_bodies())  # for a second copy
+            if turned(image) and not was_turned:  # a PNG may say so at its end
+                size += image.width * image.height * PIXEL.get(image.mode, 4)
+        if size > MAX_MEMORY:
+            raise TooLarge(TOO_LARGE)
         with reading(file):
             ImageOps.exif_transpose(image, in_place=True)  # upright
         yield image

@@ -227,7 +227,7 @@ GOOD = {
 }
 
 
-@pytest.mark.parametrize(("example", "blocks"), [("simple_ml", 122), ("image_classification", 384)])
+@pytest.mark.parametrize(("example", "blocks"), [("simple_ml", 122), ("image_classification", 256)])
 def test_no_room_for_another_body(example, blocks):
     """Long bodies without their last byte: 8, or 4, of so many blocks fill the memory that a worker gives to bodies."""
     with process(example, GRANIAN_WORKERS="1") as (url, _), contextlib.ExitStack() as stack:

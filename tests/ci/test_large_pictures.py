@@ -34,9 +34,8 @@ def seven(size: tuple[int, int], mode: str) -> Image.Image:
     return image.convert("RGB").convert(mode)
 
 
-def colourful() -> Image.Image:
+def colourful(size: tuple[int, int]) -> Image.Image:
     """Draw a 7 in so many colours that a lossless WebP keeps each pixel in 4 bytes."""
-    size = SIDE, SIDE
     image, down = seven(size, "L"), Image.linear_gradient("L").resize(size).point(lambda level: 200 + level // 5)
     across = down.transpose(Image.Transpose.ROTATE_90)
     return Image.merge("RGBA", [image, ImageChops.darker(image, down), ImageChops.darker(image, across), across])
@@ -45,11 +44,24 @@ def colourful() -> Image.Image:
 def file(mode: str, format: str, size: tuple[int, int] = (SIDE, SIDE), **options) -> Callable[[], bytes]:
     def encode() -> bytes:
         buffer = io.BytesIO()
-        image = colourful() if mode == "colourful" else seven(size, mode)
+        image = colourful(size) if mode == "colourful" else seven(size, mode)
         image.save(buffer, format, **options)
         return buffer.getvalue()
 
     return encode
+
+
+def turned(size: int) -> bytes:
+    """Return a PNG that says at its end, after its pixels, that it is to be turned."""
+    exif = Image.Exif()
+    exif[0x0112] = 3  # by 180 degrees
+    upside_down = seven((size, size), "RGBA").transpose(Image.Transpose.ROTATE_180)
+    buffer = io.BytesIO()
+    upside_down.save(buffer, "PNG", exif=exif)
+    content = buffer.getvalue()
+    start = content.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4])
+    return content[:start] + content[end:-12] + content[start:end] + content[-12:]  # IEND stays last
 
 
 def heic(mode: str) -> Callable[[], bytes]:
@@ -64,30 +76,44 @@ PICTURES = {  # a file, and whether it is answered with 200; the others decode t
     "progressive JPEG L": (file("L", "JPEG", progressive=True), 200),
     "progressive JPEG RGB": (file("RGB", "JPEG", progressive=True), 200),
     "progressive JPEG RGB 4:4:4": (file("RGB", "JPEG", progressive=True, subsampling=0), 200),
-    "progressive JPEG CMYK": (file("CMYK", "JPEG", progressive=True), 200),
+    "progressive JPEG CMYK": (file("CMYK", "JPEG", (6200, 6200), progressive=True), 200),
+    "progressive JPEG CMYK of 50 megapixels": (file("CMYK", "JPEG", progressive=True), 413),
+    "PNG that is turned": (lambda: turned(6200), 200),
+    "PNG of 50 megapixels that is turned": (lambda: turned(SIDE), 413),
     **{
         f"TIFF {mode}": (file(mode, "TIFF", compression="tiff_adobe_deflate"), 200)
         for mode in ["1", "L", "LA", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "LAB"]
     },
-    "TIFF RGBA, one strip": (file("RGBA", "TIFF", compression="tiff_adobe_deflate", tiffinfo={278: SIDE}), 200),
+    "TIFF RGBA, one strip": (
+        file("RGBA", "TIFF", (6200, 6200), compression="tiff_adobe_deflate", tiffinfo={278: SIDE}),
+        200,
+    ),
     "TIFF LZW": (file("RGB", "TIFF", (4960, 7016), compression="tiff_lzw"), 200),
     "TIFF raw": (file("RGB", "TIFF", (3300, 3300)), 200),
     **{f"GIF {mode}": (file(mode, "GIF"), 200) for mode in ["L", "P"]},
     "BMP 1": (file("1", "BMP"), 200),
     "BMP L": (file("L", "BMP", (5600, 5600)), 200),
     "BMP RGB": (file("RGB", "BMP", (3300, 3300)), 200),
-    **{f"WebP {mode}, lossless": (file(mode, "WEBP", lossless=True, method=0), 200) for mode in ["RGB", "colourful"]},
-    **{f"WebP {mode}": (file(mode, "WEBP", method=0), 200) for mode in ["RGB", "colourful"]},
-    **{f"HEIC {mode}": (heic(mode), 200) for mode in ["L", "RGB", "RGBA", "RGB 10 bits"]},
-    "HEIC RGBA 4:4:4, 10 bits": (heic("RGBA 444 10 bits"), 200),  # 4540x4540, else it would be too large, too
-    "HEIC 4:4:4": (heic("RGB 444"), 413),
+    **{
+        f"WebP {mode}, lossless": (file(mode, "WEBP", (4400, 4400), lossless=True, method=0), 200)
+        for mode in ["RGB", "colourful"]
+    },
+    **{f"WebP {mode}": (file(mode, "WEBP", (4400, 4400), method=0), 200) for mode in ["RGB", "colourful"]},
+    "WebP of 50 megapixels": (file("RGB", "WEBP", method=0), 413),
+    "HEIC L": (heic("L"), 200),
+    "HEIC RGB": (heic("RGB"), 200),  # 6600x6600
+    "HEIC RGBA": (heic("RGBA"), 200),  # 6200x6200
+    "HEIC RGBA 4:4:4, 10 bits": (heic("RGBA 444 10 bits"), 200),  # 3960x3960
+    "HEIC RGB 10 bits": (heic("RGB 10 bits"), 413),
+    "HEIC RGB 4:4:4": (heic("RGB 444"), 413),
     "HEIC RGBA 4:2:2": (heic("RGBA 422"), 413),
     "too long": (file("L", "PNG", (70_000, 60)), 413),
     "too large": (file("1", "PNG", (7100, 7100)), 413),
 }
 # those that take the most memory of each format (GIF and BMP: a byte for each pixel)
 LARGEST = [
-    "PNG RGBA",
+    "PNG that is turned",
+    "progressive JPEG RGB 4:4:4",
     "progressive JPEG CMYK",
     "TIFF RGBA, one strip",
     "WebP colourful, lossless",

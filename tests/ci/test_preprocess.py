@@ -395,3 +395,17 @@ def test_photo_is_resized_as_pillow_does(mode, size, method):
         moved = np.abs(preprocess.photo(image, (height, width), channels, f"pil-{method}") - wanted).max()
         in_strips = mode == "RGBA" and image.width * image.height > decode.STRIP  # rounded in another order
         assert moved <= (1 if in_strips else 0)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("kind", ["baseline", "progressive", "a colour for each scan"])
+def test_a_jpeg_of_several_scans_is_told_apart(mode, kind):
+    """It takes more memory, whatever else it says; one of grey has a single colour in each scan."""
+    file = io.BytesIO()
+    draw().convert(mode).save(file, "JPEG", progressive=kind == "progressive")
+    if kind == "a colour for each scan":
+        before, header, after = file.getvalue().partition(b"\xff\xda")
+        rest = after[int.from_bytes(after[:2]) :]
+        file = io.BytesIO(before + header + bytes([0, 8, 1, 1, 0, 0, 63, 0]) + rest)
+    several = kind == "progressive" or (kind != "baseline" and mode != "L")
+    assert decode.has_several_scans(Image.open(file), file) == several

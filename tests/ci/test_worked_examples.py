@@ -80,8 +80,9 @@ def test_a_finished_file(folder):
 def test_the_range_can_start_with_a_minus(folder):
     """argparse alone takes -1..1 for an option."""
     pets = ["pets.keras", "--labels", "labels.txt", "--range", "-1..1", "--path", "other.tflite"]
-    printed = run(folder, "-m", "export", *pets)
+    printed = run(folder, "-m", "export", *pets, "--pictures", "flowers")
     assert "127.5" in printed
+    assert "on 27 pictures" in printed  # 15 of flowers, and 12 random ones
 
 
 def with_photo(folder: Path, tmp_path: Path, *lines: str) -> Path:
