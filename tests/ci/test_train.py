@@ -45,7 +45,7 @@ def folder(tmp_path) -> Path:
 
 def run(folder: Path, *arguments: str) -> str:
     """Run Python with the packages for training in a folder, and return what it prints."""
-    command = [python("image_classification-train"), *arguments]
+    command: list[str | Path] = [python("image_classification-train"), *arguments]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
