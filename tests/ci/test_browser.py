@@ -375,10 +375,10 @@ def test_several_digits_are_counted(digits):
         both.paste(Image.open(SAMPLES / f"{name}.png").convert("L").resize((200, 200)), (50 + 300 * place, 50))
     page = digits()
     page.get_by_label("Choose pictures").set_input_files(picture_file(both))
-    expect(page.locator("#results .others")).to_have_text("and 1 more in the picture")
+    expect(page.locator("#results .more")).to_have_text("and 1 more in the picture")
     page.get_by_label("Choose pictures").set_input_files(SAMPLES / "three.png")
     expect(page.locator("#results .prediction")).to_have_text("3")
-    expect(page.locator("#results .others")).to_have_text("")
+    expect(page.locator("#results .more")).to_have_text("")
 
 
 def picture_file(image: Image.Image) -> FilePayload:
