@@ -6,21 +6,18 @@ import json
 import os
 import pytest
 import subprocess
-import sys
 from examples import ROOT, free_port
 from helpers import copy_of, python
 from pathlib import Path
 from run import SETTINGS
+from support.inprocess import modules_of
 from zipfile import ZipFile, ZipInfo
 
 EXAMPLE = ROOT / "image_classification"
 MODEL = EXAMPLE / "model.tflite"
 
-sys.path.insert(0, str(EXAMPLE))
-card = importlib.import_module("runtime.card")
-sys.path.pop(0)
-for name in [name for name in sys.modules if name.partition(".")[0] == "runtime"]:
-    del sys.modules[name]  # other folders have modules of the same names
+with modules_of(EXAMPLE):
+    card = importlib.import_module("runtime.card")
 
 CARD = json.loads(ZipFile(MODEL).read("card.json"))
 LABELS = "".join(f"{label}\n" for label in CARD["labels"])

@@ -4,16 +4,13 @@ import importlib
 import io
 import numpy as np
 import pytest
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
+from support.inprocess import modules_of
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "image_classification"))
-digit, preprocess, decode = map(importlib.import_module, ("digit.parts", "preprocess", "runtime.decode"))
-sys.path.pop(0)
-for name in [name for name in sys.modules if name.partition(".")[0] in ("digit", "preprocess", "runtime")]:
-    del sys.modules[name]  # other folders have modules of the same names
+with modules_of(Path(__file__).parents[2] / "image_classification"):
+    digit, preprocess, decode = map(importlib.import_module, ("digit.parts", "preprocess", "runtime.decode"))
 
 SEVEN = ((0.0, 0.0), (0.6, 0.0), (0.2, 1.0))
 THREE = ((0.0, 0.05), (0.6, 0.05), (0.25, 0.4), (0.6, 0.65), (0.45, 0.97), (0.0, 0.9))

@@ -20,21 +20,24 @@ def ours() -> set[str]:
 
 
 @contextlib.contextmanager
-def service(folder: Path) -> Iterator[FlaskClient]:
-    """Import the `app` of a folder, with what it imports, afresh, and yield Flask's test client for it.
-
-    In the block, `import runtime` and so on mean the modules of that folder; afterwards, those of before are back.
-    """
+def modules_of(folder: Path) -> Iterator[None]:
+    """In the block, `import runtime` and so on mean the modules of a folder; afterwards, those of before are back."""
     names = ours()
     before = {name: sys.modules.pop(name) for name in [*sys.modules] if name.partition(".")[0] in names}
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()  # a file may be newer than the list of its folder
     try:
-        # the app sets all of these for its process
-        with np.errstate(), warnings.catch_warnings(), mock.patch.dict(os.environ):
-            yield importlib.import_module("app").app.test_client()
+        yield
     finally:
         sys.path.remove(str(folder))
         for name in [name for name in sys.modules if name.partition(".")[0] in names]:
             del sys.modules[name]
         sys.modules.update(before)
+
+
+@contextlib.contextmanager
+def service(folder: Path) -> Iterator[FlaskClient]:
+    """Import the `app` of a folder, with what it imports, afresh, and yield Flask's test client for it."""
+    # the app sets all of these for its process
+    with modules_of(folder), np.errstate(), warnings.catch_warnings(), mock.patch.dict(os.environ):
+        yield importlib.import_module("app").app.test_client()
