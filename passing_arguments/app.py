@@ -1,28 +1,27 @@
-"""Passing arguments: send a number by POST, and get its square back.
+"""Passing arguments: send data by POST, and get back what predict() in predict.py answers.
 
 New since hello_world: `/predict`, and clear answers to bad input.
 """
 
+import codecs
 import json
 import os
-from flask import Flask, abort, jsonify, render_template, request
+import schema
+from flask import Flask, abort, render_template, request
 from granian.cli import cli
 from openapi import docs
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, UnsupportedMediaType
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException, UnprocessableEntity, UnsupportedMediaType
 from werkzeug.wrappers import Response
 
-MAX_BYTES = 4096  # the body of a request must be smaller
-LARGEST = 1e154  # the square of a larger number does not fit into a float
-
 app = Flask(__name__)
-app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES
-RequestEntityTooLarge.description = f"The body must be smaller than {MAX_BYTES} bytes."
-app.register_blueprint(docs(MAX_BYTES, LARGEST))  # /openapi.json for programs, /docs for people
+app.register_blueprint(docs())  # /openapi.json for programs, /docs for people
+schema.load(__name__)  # imports predict.py, in each worker
 
 
 @app.get("/")
 def index() -> str:
-    return render_template("index.html") + "\n"
+    return render_template("index.html", about=schema.about(), fields=schema.fields()) + "\n"
 
 
 @app.get("/healthz")  # Docker asks here every 5 seconds whether the app still answers
@@ -32,36 +31,41 @@ def healthz() -> dict[str, str]:
 
 @app.post("/predict")
 def predict() -> Response:
-    number = read_number()
-    return jsonify(number * number)
+    body = read_body()
+    try:
+        arguments = schema.arguments(body)
+    except ValidationError as error:
+        detail, more = schema.mistakes(error, body)
+        return problem(UnprocessableEntity(f"{detail}. {schema.advice()}"), **more)
+    except ValueError as error:
+        abort(400, f"The body is not JSON ({error}). {schema.advice()}")
+    try:
+        answer = schema.own().predict(**arguments)
+    except ValueError as error:
+        if not schema.is_refusal(error):
+            raise
+        abort(422, str(error) or None)
+    return app.response_class(schema.to_text(answer) + b"\n", content_type="application/json")
 
 
-def read_number() -> int | float:
-    """Return the number in the body, or answer with an error: 400, 413, 415 or 422."""
+def read_body() -> bytes:
+    """Return the body of the request, or answer with an error: 413 or 415."""
     if (request.content_encoding or "identity").lower() != "identity":
         only_plain = Response(status=415, headers={"Accept-Encoding": "identity"})  # as RFC 7694 says
         raise UnsupportedMediaType("The body is compressed. Send it without Content-Encoding.", only_plain)
-    body = request.get_data()  # not request.get_json(), since `curl -d 5` does not say that it sends JSON
-    if len(body) == MAX_BYTES:  # Werkzeug silently cuts off a body of unknown length ("chunked") at the limit
-        abort(413)
+    limit = request.max_content_length = schema.max_bytes()  # at which a body of unknown length ("chunked") is cut off
+    if (request.content_length or 0) >= limit or len(body := request.get_data()) >= limit:
+        abort(413, f"The body must be smaller than {limit} bytes.")
     if not (encoding := json.detect_encoding(body)).startswith("utf-8"):
         abort(415, f"The body is in {encoding.upper()}. Send JSON in UTF-8.")
-    try:
-        number = json.loads(body.decode(encoding))  # utf-8, or utf-8-sig: with a byte order mark
-    except (ValueError, RecursionError) as error:  # RecursionError: thousands of nested brackets
-        abort(400, f"The body is not JSON ({error}). Send one number, such as 5 or 2.5.")
-    if type(number) not in (int, float):  # not isinstance(), since in Python True is an int, too
-        abort(422, "The body must be one JSON number, such as 5 or 2.5, without quotes or brackets.")
-    if not -LARGEST <= number <= LARGEST:  # also refuses NaN, which Python's JSON parser accepts
-        abort(422, f"The number must lie between -{LARGEST:g} and {LARGEST:g}.")
-    return number
+    return body.removeprefix(codecs.BOM_UTF8)
 
 
 @app.errorhandler(HTTPException)
-def problem(error: HTTPException) -> Response:
+def problem(error: HTTPException, **more: list) -> Response:
     """Answer every error as JSON, in the standard format for errors (RFC 9457)."""
     answer = error.get_response()  # with the right status, and headers such as Allow
-    answer.data = json.dumps({"title": error.name, "status": error.code, "detail": error.description}) + "\n"
+    answer.data = json.dumps({"title": error.name, "status": error.code, "detail": error.description} | more) + "\n"
     answer.content_type = "application/problem+json"
     return answer
 

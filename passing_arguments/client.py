@@ -1,13 +1,19 @@
-"""Send a number to the service and print its square: `python3 client.py 5`. Needs `pip install requests`.
+"""Send what predict() takes to the service and print its answer. Needs `pip install requests`.
+
+`python3 client.py 5` sends one value. `python3 client.py text="a good film" steps=3` sends parameters by name.
 
 In Python: `from client import predict`, then `predict(5)` is 25.
 """
 
 import argparse
+import base64
+import contextlib
+import json
 import re
 import requests
 import sys
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,9 +23,17 @@ START_SECONDS = 10  # keep trying for so long if nothing listens: the container 
 ANSWER_SECONDS = 30
 
 
-def predict(number: int | float | str, url: str = URL) -> int | float:
-    """Return the square of a number, which may also be given as text."""
-    return post(url, data=str(number).encode(errors="replace"), headers={"Content-Type": "application/json"})
+def predict(value: Any = None, url: str = URL, **parameters: Any) -> Any:
+    """Return the answer to a value, or to parameters by name: predict(values=[1, 2], steps=3). Bytes become base64.
+
+    A dictionary of parameters is a value, too, for names such as `url`.
+    """
+    if len(parameters) == 1 and len(types(url)) == 1:
+        (value,) = parameters.values()  # the body is the value of the only parameter
+    elif parameters:
+        value = parameters
+    body = json.dumps(value, default=lambda data: base64.b64encode(data).decode())
+    return post(url, data=body.encode(), headers={"Content-Type": "application/json"})
 
 
 def post(url: str, **body: Any) -> Any:
@@ -52,14 +66,49 @@ def send(method: str, url: str, **body: Any) -> requests.Response:
                 time.sleep(0.5)
 
 
+def types(url: str) -> dict[str, dict[str, Any]]:
+    """Return the JSON Schema of each parameter, from the service's /openapi.json; nothing if it has none.
+
+    Raises requests.ConnectionError if nothing answers.
+    """
+    # another service may have no such document, or no parameters in it
+    with contextlib.suppress(requests.Timeout, ValueError, KeyError, TypeError, AttributeError):
+        document = send("GET", url.rpartition("/")[0] + "/openapi.json").json()
+        return dict(document["components"]["schemas"]["Parameters"]["properties"])
+    return {}
+
+
+def value(text: str, schema: dict[str, Any]) -> Any:
+    """Return a word of the command line as JSON: as the service wants it, or else as it looks."""
+    options = [option for option in schema.get("anyOf", [schema]) if option != {"type": "null"}]
+    if all(option.get("format") == "base64" for option in options):
+        return Path(text).read_bytes()
+    with contextlib.suppress(ValueError):
+        if any(option.get("type") != "string" for option in options):
+            return json.loads(text)
+    return text  # 01234 is a text where the parameter is one
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Print the square of a number.")
-    parser.add_argument("number", help="a number, such as 5 or 2.5")
+    parser = argparse.ArgumentParser(description="Print what predict() answers.")
+    parser.add_argument(
+        "values", nargs="+", help="5, or text='a good film' steps=3; for a file its name: scan=page.png"
+    )
     parser.add_argument("--url", default=URL, help="address of the service (default: %(default)s)")
     arguments = parser.parse_args()
     try:
-        print(predict(arguments.number, arguments.url))
-    except requests.RequestException as error:
+        schemas = types(arguments.url) or {"value": {}}
+        given = {}
+        for i, word in enumerate(arguments.values):
+            name, _, text = word.partition("=")
+            if name not in schemas:  # a value without a name
+                if i == len(schemas):
+                    sys.exit(f"Too many values: the service takes {', '.join(schemas)}.")
+                name, text = [*schemas][i], word
+            given[name] = value(text, schemas[name])
+        answer = predict(given[name] if len(schemas) == len(given) == 1 else given, arguments.url)
+        print(answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False))
+    except OSError as error:
         sys.exit(str(error))
 
 

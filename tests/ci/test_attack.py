@@ -12,18 +12,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from examples import IMAGES, ROOT
 from functools import cache
-from helpers import assert_problem, process
+from helpers import assert_problem, copy_of, process
 from pathlib import Path
 from PIL import Image
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+TEXT = "text"  # passing_arguments with another function
 GOOD = {
     "passing_arguments": b"5",
+    TEXT: b'"a text"',
     "simple_ml": b'{"f1": 4, "f2": 5, "f3": 10}',
     "image_classification": (ROOT / "image_classification" / "samples" / "seven.png").read_bytes(),
 }
-JSON = ["passing_arguments", "simple_ml"]
+JSON = ["passing_arguments", TEXT, "simple_ml"]
 TIMEOUT = 60  # seconds: far more than any answer takes, and far less than for ever
 NO_ANSWER = 0  # the connection was closed instead
 HEAD = b"Host: localhost\r\nConnection: close\r\n"
@@ -44,13 +46,18 @@ class Answer(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def attacked() -> Iterator[Callable[[str], Server]]:
+def attacked(tmp_path_factory) -> Iterator[Callable[[str], Server]]:
     """attacked("simple_ml") is a server that only this file asks, so that nothing else can end its workers."""
     with contextlib.ExitStack() as stack:
 
         @cache
         def start(example: str) -> Server:
-            url, server = stack.enter_context(process(example))
+            if example == TEXT:
+                folder = copy_of("passing_arguments", tmp_path_factory.mktemp("text"))
+                (folder / "predict.py").write_text("def predict(text: str) -> str:\n    return text.upper()\n")
+                url, server = stack.enter_context(process("passing_arguments", folder))
+            else:
+                url, server = stack.enter_context(process(example))
             return Server(example, url, server.pid, workers(server.pid))
 
         yield start
@@ -76,7 +83,7 @@ def unharmed(server: Server) -> Iterator[str]:
     assert answer.status_code == 200, answer.text
 
 
-@pytest.fixture(params=IMAGES)
+@pytest.fixture(params=[*IMAGES, TEXT])
 def target(request, attacked) -> Iterator[Server]:
     with unharmed(attacked(request.param)):
         yield attacked(request.param)
@@ -493,7 +500,7 @@ def test_the_first_of_many_frames_counts(pictures, picture):
     assert post(pictures, picture()).json()["prediction"] == 7
 
 
-@pytest.mark.parametrize("example", IMAGES)
+@pytest.mark.parametrize("example", [*IMAGES, TEXT])
 def test_no_worker_has_died(attacked, example):
     """After all of the above, the workers are still those of the start."""
     server = attacked(example)

@@ -185,14 +185,14 @@ def test_square(square):
     for number, its_square in {"-3": "9", "2.5": "6.25", "9" * 100: str((10**100 - 1) ** 2)}.items():
         page.fill("input", number)
         page.keyboard.press("Enter")
-        expect(page.locator("output")).to_have_text(its_square)
+        expect(page.locator("#answer")).to_have_text(its_square)
 
 
 def test_square_of_a_word(square):
     page = square(refusals=1)
     page.fill("input", "five's")
     page.keyboard.press("Enter")
-    expect(page.locator("output.wrong")).to_contain_text("such as 5 or 2.5")
+    expect(page.locator("#answer.wrong")).to_contain_text("such as 5 or 2.5")
 
 
 def test_one_flower(flowers):

@@ -446,8 +446,8 @@ def test_the_page_sends_to_predict(door, browser):
     with contextlib.closing(browser.new_context(ignore_https_errors=True, extra_http_headers=headers)) as context:
         page = context.new_page()
         page.goto(f"{door.url}/passing_arguments/")
-        page.get_by_role("button", name="Square it").click()
-        expect(page.locator("output")).to_have_text("25")
+        page.get_by_role("button", name="Predict").click()
+        expect(page.locator("#answer")).to_have_text("25")
         assert f"{door.url}/passing_arguments/predict" in page.locator("#curl").inner_text()
 
 

@@ -8,8 +8,10 @@ import os
 import pytest
 import requests
 import subprocess
+import time
 from ai_edge_litert import schema_py_generated as tflite
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from examples import IMAGES, ROOT, SAFE, docker, free_port, inside, request_of
 from helpers import assert_problem, eventually
 from pathlib import Path
@@ -125,5 +127,39 @@ def test_a_network_that_cannot_answer_does_not_start(image, tmp_path):
         logs = subprocess.run(["docker", "logs", name], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         assert "The network does not run: " in logs.stdout
         assert "gather index out of bounds" in logs.stdout
+    finally:
+        docker("rm", "--force", name)
+
+
+SLOW = """
+import time
+
+def predict(seconds: float) -> float:
+    time.sleep(seconds / 2)
+    end = time.monotonic() + seconds / 2
+    while time.monotonic() < end:
+        sum(range(10_000))
+    return seconds
+"""
+
+
+def test_a_slow_function_stays_healthy(image, tmp_path):
+    """Of passing_arguments, while both workers wait, and then compute."""
+    (tmp_path / "predict.py").write_text(SLOW)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    name = docker("create", "--publish", f"127.0.0.1:{port}:5000", "--health-interval=1s", image("passing_arguments"))
+    try:
+        docker("cp", tmp_path / "predict.py", f"{name}:/app/predict.py")
+        docker("start", name)
+        eventually("it is healthy", lambda: health(name) == "healthy")
+        seen = set()
+        with ThreadPoolExecutor(2) as pool:
+            answers = [pool.submit(requests.post, f"{url}/predict", data="40", timeout=90) for _ in range(2)]
+            while not all(answer.done() for answer in answers):
+                seen.add(health(name))
+                time.sleep(0.5)
+        assert [answer.result().json() for answer in answers] == [40.0, 40.0]
+        assert seen == {"healthy"}
     finally:
         docker("rm", "--force", name)

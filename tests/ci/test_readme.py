@@ -1,8 +1,9 @@
 """The READMEs and the pages in docs/ are run: every command in order, and its output is compared with what they show.
 
 In a block marked `console`, a line after `$ ` is a command, and the lines below it are what it prints. In a block
-marked `pycon`, doctest runs the lines after `>>> `. `...` stands for any output. Only a comment before a block,
-`<!-- not tested: why -->`, exempts it. A block marked `text` holds nothing to run.
+marked `pycon`, doctest runs the lines after `>>> `. `...` stands for any output. A block marked `python predict.py` is
+the content of that file. Only a comment before a block, `<!-- not tested: why -->`, exempts it. A block marked `text`
+holds nothing to run.
 """
 
 import doctest
@@ -113,6 +114,8 @@ def test_page(page, clone):
             runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
             assert runner.run(test, clear_globs=False).failed == 0
             names = test.globs
+        elif language.startswith("python "):
+            (terminal.folder / language.removeprefix("python ")).write_text(content)
         else:
             assert language == "text", f"{page}, line {line}: nothing runs a block of {language or 'no language'}"
 
