@@ -19,6 +19,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from pathlib import Path
 from playwright.sync_api import Page, expect
 from run import SETTINGS
+from support.inprocess import modules_of
 from support.schemas import HERE, assert_as_documented, document, fuzz
 from test_attack import workers
 from test_browser import axe, downloaded, view, visit  # noqa: F401
@@ -36,7 +37,6 @@ from datetime import date
 from pydantic import Base64Bytes, BaseModel, Field
 from typing import Annotated, Any, Literal
 """
-MODULES = ["app", "schema", "openapi", "predict"]
 
 
 class Function(NamedTuple):
@@ -290,16 +290,8 @@ def app_of(folder: Path, code: str) -> Iterator[Any]:
     """Import app.py anew beside another predict.py, and return the Flask app."""
     copy_of("passing_arguments", folder)
     (folder / "predict.py").write_text(code)
-    with contextlib.chdir(folder):
-        sys.path.insert(0, str(folder))
-        for name in MODULES:
-            sys.modules.pop(name, None)
-        try:
-            yield importlib.import_module("app").app
-        finally:
-            sys.path.remove(str(folder))
-            for name in MODULES:
-                sys.modules.pop(name, None)
+    with contextlib.chdir(folder), modules_of(folder):
+        yield importlib.import_module("app").app
 
 
 @pytest.fixture(scope="module")
@@ -372,9 +364,9 @@ def test_answers(serve, function):
 
 def test_schemathesis_finds_nothing(serve, function, tmp_path):
     hooks = {"SCHEMATHESIS_HOOKS": str(HERE / "schemathesis_functions.py")}
-    report = fuzz(serve(function.code), tmp_path, 100, **hooks)
+    report = fuzz(serve(function.code), tmp_path, 30, **hooks)
     assert report["operations"]["tested"] == 3
-    assert report["valid_rates"]["POST /predict"]["fuzzing"]["accepted"] > 5
+    assert report["valid_rates"]["POST /predict"]["fuzzing"]["accepted"] > 1
 
 
 def test_client(serve, function, upload):
@@ -613,11 +605,12 @@ def test_each_worker_loads_it_once(tmp_path, method):
     with service(tmp_path, COUNTS, PYTHONPATH=str(tmp_path)) as (url, _):
         for x in range(20):
             assert post(url, str(x)).json() == x
-        eventually("both are loaded", lambda: (tmp_path / "notes").read_text().count("loaded") == 2)
+        notes = tmp_path / "notes"
+        eventually("both have answered their example", lambda: notes.read_text().count("predict(7)") == 3)
         assert requests.get(f"{url}/healthz", timeout=10).ok
-        notes = [line.split() for line in (tmp_path / "notes").read_text().splitlines()]
-    loaded = [pid for what, pid in notes if what == "loaded"]
-    sevens = [pid for what, pid in notes if what == "predict(7)"]
+    lines = [line.split() for line in notes.read_text().splitlines()]
+    loaded = [pid for what, pid in lines if what == "loaded"]
+    sevens = [pid for what, pid in lines if what == "predict(7)"]
     assert len(loaded) == len(set(loaded)) == 2
     assert set(sevens) == set(loaded)
     assert len(sevens) == 3  # each worker's example, and the request
