@@ -79,9 +79,24 @@ def assert_good(example: str, result: tuple[int, str, str]) -> None:
 
 
 @pytest.fixture
-def url(request, server) -> str:
-    """The address of the example that a test is named after."""
-    return server(next(example for example in CLIENTS if example in request.node.name)) + "/predict"
+def url(server, example) -> str:
+    """The address of the example that is the test's parameter."""
+    return server(example) + "/predict"
+
+
+@pytest.fixture
+def square_url(server) -> str:
+    return server("passing_arguments") + "/predict"
+
+
+@pytest.fixture
+def table_url(server) -> str:
+    return server("simple_ml") + "/predict"
+
+
+@pytest.fixture
+def picture_url(server) -> str:
+    return server("image_classification") + "/predict"
 
 
 @pytest.mark.parametrize("example", CLIENTS)
@@ -127,8 +142,8 @@ def test_nothing_to_send(example):
         ("9" * 154, str((10**154 - 1) ** 2)),  # no float holds this one
     ],
 )
-def test_passing_arguments(number, square, url):
-    assert run("passing_arguments", number, "--url", url) == (0, f"{square}\n", "")
+def test_passing_arguments(number, square, square_url):
+    assert run("passing_arguments", number, "--url", square_url) == (0, f"{square}\n", "")
 
 
 @pytest.mark.parametrize(
@@ -143,19 +158,19 @@ def test_passing_arguments(number, square, url):
         ("\udcff", "The body is not JSON.*"),  # as Python reads a byte that is not UTF-8
     ],
 )
-def test_passing_arguments_bad(number, says, url):
-    code, printed, said = run("passing_arguments", number, "--url", url)
+def test_passing_arguments_bad(number, says, square_url):
+    code, printed, said = run("passing_arguments", number, "--url", square_url)
     assert (code, printed) == (1, "")
     assert re.fullmatch(says + "\n", said)
 
 
-def test_passing_arguments_as_a_library(url):
+def test_passing_arguments_as_a_library(square_url):
     code = "import sys; from client import predict; print(predict(5, sys.argv[1]) + predict(0.5, url=sys.argv[1]))"
-    assert as_library("passing_arguments", code, url) == "25.25\n"
+    assert as_library("passing_arguments", code, square_url) == "25.25\n"
     code = "import sys; from client import predict; print(predict(number=5, url=sys.argv[1]))"
-    assert as_library("passing_arguments", code, url) == "25\n"
+    assert as_library("passing_arguments", code, square_url) == "25\n"
     code = "import sys; from client import predict; print(predict(10**153 + 1, sys.argv[1]) == (10**153 + 1) ** 2)"
-    assert as_library("passing_arguments", code, url) == "True\n"
+    assert as_library("passing_arguments", code, square_url) == "True\n"
 
 
 # simple_ml
@@ -169,8 +184,8 @@ def test_passing_arguments_as_a_library(url):
         (["6.3", "3.3", "f3=6"], "virginica"),
     ],
 )
-def test_simple_ml(arguments, species, url):
-    assert run("simple_ml", *arguments, "--url", url) == (0, f"{species}\n", "")
+def test_simple_ml(arguments, species, table_url):
+    assert run("simple_ml", *arguments, "--url", table_url) == (0, f"{species}\n", "")
 
 
 @pytest.mark.parametrize(
@@ -182,8 +197,8 @@ def test_simple_ml(arguments, species, url):
         (["f1=", "f2=true", "f3=10"], r"[^\n]*\. f1: [^\n]*number; f2: [^\n]*number\n"),
     ],
 )
-def test_simple_ml_bad(arguments, says, url):
-    code, printed, said = run("simple_ml", *arguments, "--url", url)
+def test_simple_ml_bad(arguments, says, table_url):
+    code, printed, said = run("simple_ml", *arguments, "--url", table_url)
     assert (code, printed) == (1, "")
     assert re.fullmatch(says, said), said
 
@@ -196,10 +211,10 @@ def test_simple_ml_bad(arguments, says, url):
         '\ufeff"f3","f1","f2"\r\n1.4,5.1,3.5\r\n6,6.3,3.3\r\n',  # as Excel writes it
     ],
 )
-def test_simple_ml_csv(content, url, tmp_path):
+def test_simple_ml_csv(content, table_url, tmp_path):
     file = tmp_path / "rows.csv"
     file.write_text(content, newline="")
-    assert run("simple_ml", file, "--url", url) == (0, "setosa\nvirginica\n", "")
+    assert run("simple_ml", file, "--url", table_url) == (0, "setosa\nvirginica\n", "")
 
 
 @pytest.mark.parametrize(
@@ -214,16 +229,16 @@ def test_simple_ml_csv(content, url, tmp_path):
         (b'f1,f2,f3\n"' + b"1" * 200_000, r"[^\n]*field larger than[^\n]*\n"),
     ],
 )
-def test_simple_ml_bad_csv(content, says, url, tmp_path):
+def test_simple_ml_bad_csv(content, says, table_url, tmp_path):
     file = tmp_path / "rows.csv"
     file.write_bytes(content)
-    code, printed, said = run("simple_ml", file, "--url", url)
+    code, printed, said = run("simple_ml", file, "--url", table_url)
     assert (code, printed) == (1, "")
     assert re.fullmatch(says, said), said
 
 
-def test_simple_ml_without_the_file(url):
-    code, _, said = run("simple_ml", "nowhere.csv", "--url", url)
+def test_simple_ml_without_the_file(table_url):
+    code, _, said = run("simple_ml", "nowhere.csv", "--url", table_url)
     assert code == 1
     assert "No such file" in said
 
@@ -233,45 +248,45 @@ def test_simple_ml_cells():
     assert as_library("simple_ml", code) == "[4.0, -4.5, 1000.0, None, True, False, 'nan', 'inf', 'yes']\n"
 
 
-def test_simple_ml_as_a_library(url):
+def test_simple_ml_as_a_library(table_url):
     code = """
 import sys
 from client import predict
 flower = {"f1": 4, "f2": 5, "f3": 10}
 print(predict(flower, sys.argv[1])["prediction"], [row["prediction"] for row in predict([flower] * 2, sys.argv[1])])
 """
-    assert as_library("simple_ml", code, url) == "virginica ['virginica', 'virginica']\n"
+    assert as_library("simple_ml", code, table_url) == "virginica ['virginica', 'virginica']\n"
 
 
 # image_classification
 
 
-def test_image_classification_many(url):
+def test_image_classification_many(picture_url):
     """All samples, and between them a file that is not a picture: it is named, and the others are read."""
     names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     files = [f"samples/{name}.png" for name in names]
-    code, printed, said = run("image_classification", files[0], "app.py", *files[1:], "--url", url)
+    code, printed, said = run("image_classification", files[0], "app.py", *files[1:], "--url", picture_url)
     assert code == 1
     assert [line.split(" (")[0] for line in printed.splitlines()] == [f"{file}: {i}" for i, file in enumerate(files)]
     assert re.fullmatch(r"app\.py: This is not a picture\.[^\n]*\n", said)
 
 
-def test_image_classification_without_the_file(url):
-    code, printed, said = run("image_classification", "samples/nowhere.png", "--url", url)
+def test_image_classification_without_the_file(picture_url):
+    code, printed, said = run("image_classification", "samples/nowhere.png", "--url", picture_url)
     assert (code, printed) == (1, "")
     assert re.fullmatch(r"[^\n]*No such file[^\n]*samples/nowhere.png'\n", said)
 
 
-def test_image_classification_too_large(url, tmp_path):
+def test_image_classification_too_large(picture_url, tmp_path):
     (tmp_path / "large.png").write_bytes(bytes(33 * 2**20))
-    code, printed, said = run("image_classification", tmp_path / "large.png", "--url", url)
+    code, printed, said = run("image_classification", tmp_path / "large.png", "--url", picture_url)
     assert (code, printed) == (1, "")
     assert "must be smaller than" in said
 
 
-def test_image_classification_as_a_library(url):
+def test_image_classification_as_a_library(picture_url):
     code = 'import sys; from client import predict; print(predict("samples/seven.png", sys.argv[1])["prediction"])'
-    assert as_library("image_classification", code, url) == "7\n"
+    assert as_library("image_classification", code, picture_url) == "7\n"
 
 
 # What all three have in common. The function that sends a request is the same text in all three (test_layout.py), so
