@@ -44,10 +44,10 @@ failed = mmap.mmap(-1, 1)  # all workers see it: 1 once one of them could not us
 
 def load(name: str) -> None:
     """Import predict.py: now, or in the process that runs app.py (`__main__`) in each worker that it will fork."""
-    if name == "__main__":
-        os.register_at_fork(after_in_child=start)
-    else:
+    if name != "__main__":
         try_example()
+    elif hasattr(os, "register_at_fork"):  # Windows has no fork
+        os.register_at_fork(after_in_child=start)
 
 
 def start() -> None:

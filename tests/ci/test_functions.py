@@ -384,13 +384,19 @@ def test_client(serve, function, upload):
 
 
 def test_client_as_a_library(serve):
-    """A value, parameters by name, one parameter by name, or a dictionary; bytes are sent in base64."""
+    """Parameters by name, or in a dictionary. (One value: test_client.py)"""
     url = serve(FUNCTIONS["series and forecast"].code) + "/predict"
     code = "import sys; from client import predict; url = sys.argv[1]; "
     both = "predict(values=[1, 2, 3], steps=1, url=url), predict({'values': [1, 2, 3], 'steps': 1}, url)"
     assert as_library("passing_arguments", f"{code} print({both}, predict(values=[1, 2], url=url))", url) == (
         "[4.0] [4.0] [3.0, 4.0, 5.0]\n"
     )
+
+
+def test_client_sends_bytes_in_base64(serve):
+    url = serve(FUNCTIONS["Base64Bytes"].code) + "/predict"
+    code = "import sys; from client import predict; print(predict(bytes([0, 255]), sys.argv[1]))"
+    assert as_library("passing_arguments", code, url) == "/wA=\n"
 
 
 def test_client_with_too_many_values(serve):
