@@ -22,7 +22,7 @@ from typing_extensions import TypedDict
 from urllib.parse import quote
 
 MAX_MISTAKES = 20  # that one answer lists
-UNKNOWN = "Nothing has this name"
+UNKNOWN = "Unknown name"
 DETAILS = {"missing": "This is missing", "extra_forbidden": UNKNOWN, "unexpected_keyword_argument": UNKNOWN}
 BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 KINDS = {"integer": "number", "number": "number", "boolean": "yes or no", "string": "text"}
@@ -77,7 +77,7 @@ def try_example() -> None:
                 reason = ", ".join(f"{each['pointer']}: {each['detail']}" for each in more.get("errors", [])) or whole
             lines = [f" in line {line}" for frame, line in traceback.walk_tb(error.__traceback__) if is_own(frame)]
             where = "".join(lines[-1:])
-            raise SystemExit(f"predict.py: its own example, {body.decode()}, fails{where}: {reason}") from error
+            raise SystemExit(f"predict.py: its example {body.decode()} fails{where}: {reason}") from error
 
 
 @cache
@@ -327,5 +327,5 @@ def to_text(answer: Any) -> bytes:
 def plain_number(value: Any) -> Any:
     """Return a number of NumPy as one of Python."""
     if getattr(value, "shape", None) != ():
-        raise TypeError(f"JSON has no {type(value).__name__}; an array has .tolist()")
+        raise TypeError(f"JSON has no {type(value).__name__} (of an array, return .tolist())")
     return value.item()
