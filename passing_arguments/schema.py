@@ -22,7 +22,7 @@ from typing_extensions import TypedDict
 from urllib.parse import quote
 
 MAX_MISTAKES = 20  # that one answer lists
-UNKNOWN = "Nothing has this name"
+UNKNOWN = "Unknown name"
 DETAILS = {"missing": "This is missing", "extra_forbidden": UNKNOWN, "unexpected_keyword_argument": UNKNOWN}
 BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 KINDS = {"integer": "number", "number": "number", "boolean": "yes or no", "string": "text"}
@@ -44,10 +44,10 @@ failed = mmap.mmap(-1, 1)  # all workers see it: 1 once one of them could not us
 
 def load(name: str) -> None:
     """Import predict.py: now, or in the process that runs app.py (`__main__`) in each worker that it will fork."""
-    if name == "__main__":
-        os.register_at_fork(after_in_child=start)
-    else:
+    if name != "__main__":
         try_example()
+    elif hasattr(os, "register_at_fork"):  # Windows has no fork
+        os.register_at_fork(after_in_child=start)
 
 
 def start() -> None:
@@ -77,7 +77,7 @@ def try_example() -> None:
                 reason = ", ".join(f"{each['pointer']}: {each['detail']}" for each in more.get("errors", [])) or whole
             lines = [f" in line {line}" for frame, line in traceback.walk_tb(error.__traceback__) if is_own(frame)]
             where = "".join(lines[-1:])
-            raise SystemExit(f"predict.py: its own example, {body.decode()}, fails{where}: {reason}") from error
+            raise SystemExit(f"predict.py: its example {body.decode()} fails{where}: {reason}") from error
 
 
 @cache
@@ -327,5 +327,5 @@ def to_text(answer: Any) -> bytes:
 def plain_number(value: Any) -> Any:
     """Return a number of NumPy as one of Python."""
     if getattr(value, "shape", None) != ():
-        raise TypeError(f"JSON has no {type(value).__name__}; an array has .tolist()")
+        raise TypeError(f"JSON has no {type(value).__name__} (of an array, return .tolist())")
     return value.item()
