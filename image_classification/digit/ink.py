@@ -79,7 +79,7 @@ def on_paper(image: Image.Image) -> Image.Image:
     """Put an RGBa picture on paper: of its own colour if it is mostly opaque and shows something, else in contrast."""
     small = np.asarray(shrink(image, GRID).convert("RGBA")).reshape(-1, 4)
     seen = small[small[:, 3] > 127, :3]
-    if 2 * len(seen) > len(small) and np.ptp(seen.astype(int), 0).max() > 64:
+    if is_opaque(small):
         red, green, blue = (int(quantile(seen[:, band], 0.5)) for band in range(3))
     else:
         if 4 * len(seen) > len(small):  # thick strokes fill it; most of a picture should be paper
@@ -90,6 +90,20 @@ def on_paper(image: Image.Image) -> Image.Image:
     image = image.convert("RGBA")
     paper.paste(image.convert("RGB"), mask=image.getchannel("A"))
     return paper
+
+
+def is_opaque(pixels: NDArray) -> bool:
+    """Return whether pixels, (n, 4), are mostly opaque and show something."""
+    seen = pixels[pixels[:, 3] > 127, :3].astype(int)
+    return 2 * len(seen) > len(pixels) and bool(np.ptp(seen, 0).max() > 64)
+
+
+def opaque_box(image: Image.Image) -> tuple[int, int, int, int] | None:
+    """Return left, top, right, bottom of a small opaque picture in a transparent one (mode RGBa); None if none is."""
+    box = image.getchannel("a").getbbox()
+    if not box or 4 * (box[2] - box[0]) * (box[3] - box[1]) > image.width * image.height:
+        return None
+    return box if is_opaque(np.asarray(image.crop(box).convert("RGBA")).reshape(-1, 4)) else None
 
 
 def shrink(image: Image.Image, longest: int) -> Image.Image:
