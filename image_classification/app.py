@@ -48,22 +48,22 @@ def healthz() -> dict[str, str]:
 def predict() -> Response:
     """Answer one picture with an object, and several pictures with a list of objects."""
     with Body() as body:
-        answers = [classify(file) for file in body.files()]
+        files = body.files()
+        answers = [classify(file, f"File {n}: " if len(files) > 1 else "") for n, file in enumerate(files, 1)]
     return jsonify(answers if len(answers) > 1 else answers[0])
 
 
-def classify(file: IO[bytes]) -> dict[str, Any]:
-    """Return what the network answers; with `?input=1` also the picture that it saw."""
+def classify(file: IO[bytes], name: str) -> dict[str, Any]:
+    """Return what the network answers; with `?input=1` also the picture that it saw. An error starts with `name`."""
     seen = {}
     try:
         with decoded(file, preparation.smallest, network.shape[1]) as image:
             picture, *others = preparation.prepare(image, network.card)
         if request.args.get("input") == "1":
             seen["input"] = picture.round().astype(int).squeeze(axis=2 if network.shape[2] == 1 else ()).tolist()
-        answer = network.predict(picture).fields() | preparation.more(network.predict, others)
+        return network.predict(picture).fields() | preparation.more(network.predict, others) | seen
     except NoAnswer as error:
-        abort(problem(ERRORS.get(type(error), UnprocessableEntity)(str(error)), **seen))
-    return answer | seen
+        abort(problem(ERRORS.get(type(error), UnprocessableEntity)(f"{name}{error}"), **seen))
 
 
 @app.errorhandler(HTTPException)

@@ -63,7 +63,8 @@ def main() -> None:
     model.summary()
     fit(model, training, args.epochs)
     print(f"temperature={calibrate(model, held_out + held_out_without):.2f}")
-    export(model, LABELS, FILE, title="Handwritten digits", unknown=UNKNOWN, range="0..1", preprocess="digit")
+    title = "Handwritten digits"
+    export(model, LABELS, FILE, title=title, unknown=UNKNOWN, range="0..1", preprocess="digit", quantize=True)
 
     report("Held-out digits", FILE, held_out)
     report("Held-out pictures without a digit", FILE, held_out_without)

@@ -5,7 +5,7 @@ preprocess.py imports it only if the model file asks for it.
 
 import contextlib
 from collections.abc import Callable, Sequence
-from digit.parts import digits
+from digit.parts import OTHERS, digits
 from numpy.typing import NDArray
 from PIL import Image
 from runtime.decode import NothingToSee
@@ -13,7 +13,13 @@ from typing import Any
 
 SMALLEST = 256  # pixels: a large JPEG of this size shows all that counts
 FIELDS = {
-    "others": {"type": "integer", "minimum": 0, "description": "How many further digits there are", "examples": [0]}
+    "others": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": OTHERS,
+        "description": f"How many further digits there are, counted up to {OTHERS}",
+        "examples": [0],
+    }
 }
 PAGE = {
     "invitation": "Draw a digit, or send pictures of digits: photos, scans, screenshots.",

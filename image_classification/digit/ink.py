@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageFilter, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 from runtime.decode import NothingToSee, strips
 
 Floats = NDArray[np.float32]
@@ -79,7 +79,7 @@ def on_paper(image: Image.Image) -> Image.Image:
     """Put an RGBa picture on paper: of its own colour if it is mostly opaque and shows something, else in contrast."""
     small = np.asarray(shrink(image, GRID).convert("RGBA")).reshape(-1, 4)
     seen = small[small[:, 3] > 127, :3]
-    if 2 * len(seen) > len(small) and np.ptp(seen.astype(int), 0).max() > 64:
+    if is_opaque(small):
         red, green, blue = (int(quantile(seen[:, band], 0.5)) for band in range(3))
     else:
         if 4 * len(seen) > len(small):  # thick strokes fill it; most of a picture should be paper
@@ -92,6 +92,20 @@ def on_paper(image: Image.Image) -> Image.Image:
     return paper
 
 
+def is_opaque(pixels: NDArray) -> bool:
+    """Return whether pixels, (n, 4), are mostly opaque and show something."""
+    seen = pixels[pixels[:, 3] > 127, :3].astype(int)
+    return 2 * len(seen) > len(pixels) and bool(np.ptp(seen, 0).max() > 64)
+
+
+def opaque_box(image: Image.Image) -> tuple[int, int, int, int] | None:
+    """Return left, top, right, bottom of a small opaque picture in a transparent one (mode RGBa); None if none is."""
+    box = image.getchannel("a").getbbox()
+    if not box or 4 * (box[2] - box[0]) * (box[3] - box[1]) > image.width * image.height:
+        return None
+    return box if is_opaque(np.asarray(image.crop(box).convert("RGBA")).reshape(-1, 4)) else None
+
+
 def shrink(image: Image.Image, longest: int) -> Image.Image:
     """Reduce a picture to `longest` pixels on the longer side, and at least 3 on the other."""
     scale = min(1, longest / max(image.size))
@@ -99,20 +113,18 @@ def shrink(image: Image.Image, longest: int) -> Image.Image:
     return image.resize(size, Image.Resampling.BOX)
 
 
-def is_light(grey: Image.Image) -> bool:
-    """Return whether the ink is lighter than the paper. A small copy of the picture is enough.
+def is_light(grey: Image.Image, level: NDArray) -> bool:
+    """Return whether the ink is lighter than the paper. A small copy of the picture is enough. `level` is its pixels.
 
     Ink is thin, so the detail that a median filter removes is skewed to the side of the ink, even
     under shadows. If the strokes are as thick as the gaps, the border decides: it is paper. It counts
     less where it is bright and dark itself.
     """
     small = shrink(grey, 16)
-    level = np.asarray(small, np.int32)
-    flat = level.ravel()
+    flat = np.asarray(small, np.int32).ravel()
     detail = flat - np.asarray(small.filter(ImageFilter.MedianFilter(5)), float).ravel()
     square = detail * detail
-    skew = float(square @ detail) / (float(square.sum()) ** 1.5 / math.sqrt(len(detail)) + 1e-3)
-    level = np.asarray(grey)
+    skew = float(square @ detail) / (float(detail @ detail) ** 1.5 / math.sqrt(len(detail)) + 1e-3)
     border = np.sort(np.concatenate((level[0], level[-1], level[:, 0], level[:, -1])))
     paper, spread = int(border[len(border) // 2]), int(border[len(border) * 9 // 10]) - int(border[len(border) // 10])
     mean = float(flat.sum()) / len(flat)
@@ -129,9 +141,10 @@ def find_ink(grey: Image.Image) -> Floats:
     the estimate is too coarse: there, what is between the paper's brightness on both sides is paper.
     """
     small = shrink(grey, GRID)
-    if is_light(small):
-        grey, small = ImageChops.invert(grey), ImageChops.invert(small)
-    paper = np.asarray(small, np.int16)
+    level: Floats = np.asarray(grey, np.float32)
+    paper: NDArray[np.int16] = np.asarray(small, np.int16)
+    if is_light(small, paper):
+        level, paper = 255 - level, 255 - paper
     for _ in "yx":  # once for each axis; .T swaps them
         paper = median3(paper).T
     reach = max(1, paper.shape[0] // 5), max(1, paper.shape[1] // 5)
@@ -139,16 +152,22 @@ def find_ink(grey: Image.Image) -> Floats:
         paper = extend(paper, 2 * reach[axis]).T
     paper = -largest(-largest(paper, reach), reach)
     closed = Image.fromarray(np.minimum(paper, 255).astype(np.uint8))
-    light = np.asarray(closed.resize(grey.size, Image.Resampling.BILINEAR), np.float32)
     if has_edge(paper):
-        bounds = (closed.filter(ImageFilter.MinFilter(3)), closed.filter(ImageFilter.MaxFilter(3)))
-        dark, light = (np.asarray(b.resize(grey.size, Image.Resampling.BILINEAR), np.float32) for b in bounds)
-        light = np.minimum(np.maximum(np.asarray(grey), dark), light)
-    ink = light - np.asarray(grey)
+        dark = enlarged(closed.filter(ImageFilter.MinFilter(3)), grey.size)
+        bright = enlarged(closed.filter(ImageFilter.MaxFilter(3)), grey.size)
+        light = np.minimum(np.maximum(level, dark), bright)
+    else:
+        light = enlarged(closed, grey.size)
+    ink: Floats = light - level
     ink /= np.maximum(light, 32)  # near black there is only noise
     # In noise or texture the closing is too bright. Most of the picture is paper, so move it to 0.
     ink -= min(max(quantile(ink, 0.5), 0), 0.15)
     return ink
+
+
+def enlarged(image: Image.Image, size: tuple[int, int]) -> Floats:
+    """Return the grey levels of a picture, enlarged to `size`, (width, height)."""
+    return np.asarray(image.resize(size, Image.Resampling.BILINEAR), np.float32)
 
 
 def has_edge(paper: NDArray[np.int16]) -> bool:

@@ -11,7 +11,7 @@ ink.py finds the ink. Then `find_digits` keeps the strokes of a digit, not lines
 import contextlib
 import math
 import numpy as np
-from digit.ink import find_ink, largest, load, quantile, to_grey, without_lines
+from digit.ink import find_ink, largest, load, opaque_box, quantile, to_grey, without_lines
 from numpy.typing import NDArray
 from PIL import Image
 from runtime.decode import NothingToSee
@@ -76,7 +76,13 @@ def digits(image: Image.Image) -> list[Floats]:
 
 def look(image: Image.Image) -> list[Part]:
     """Return the digit's ink and where it is, and then other parts that may be digits. Raises NothingToSee."""
-    grey = to_grey(load(image))
+    small = load(image)
+    if small.mode == "RGBa" and (box := opaque_box(small)):
+        scale = image.width / small.width
+        left, top, right, bottom = (round(scale * side) for side in box)
+        image = image.crop((left, top, min(right, image.width), min(bottom, image.height)))
+        small = load(image)
+    grey = to_grey(small)
     parts = find_parts(grey)
     where = around(parts)
     size = max(where[1] - where[0], where[3] - where[2])

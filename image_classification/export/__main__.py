@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--unknown", metavar="LABEL", help="the label of pictures that fit no other: they get a 422")
     parser.add_argument("--output", metavar="NAME", help="the output to serve, if there are several")
     parser.add_argument("--preprocess", default="photo", choices=WAYS, help="how a picture becomes the input")
-    parser.add_argument("--quantize", action="store_true", help="store the weights in 8 bits: a smaller file")
+    parser.add_argument("--quantize", action="store_true", help="store the weights in 8 bits: smaller, often faster")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="compare the answers on these pictures, too")
     parser.add_argument("--title", default="Image classification", help="what the page is called")
     parser.add_argument("--path", default="model.tflite", metavar="FILE", help="what to write (default: %(default)s)")

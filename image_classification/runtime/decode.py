@@ -158,6 +158,8 @@ def reading(file: IO[bytes]) -> Iterator[None]:
     """Turn what Pillow raises into NoAnswer: a damaged or hostile file makes a decoder raise whatever it likes."""
     try:
         yield
+    except NoAnswer:
+        raise
     except Image.DecompressionBombError as error:
         raise TooLarge(TOO_LARGE) from error
     except UnidentifiedImageError as error:
@@ -175,21 +177,19 @@ def decoded(file: IO[bytes], smallest: int | None, width: int) -> Iterator[Image
     """
     with reading(file):
         image: Image.Image = Image.open(file, formats=FORMATS)
-    most = MAX_RLE_PIXELS if image.info.get("compression") in BMP_RLE else MAX_PIXELS
-    if image.width * image.height > most or max(image.size) > MAX_SIDE:
-        raise TooLarge(TOO_LARGE)
-    with reading(file):
+        most = MAX_RLE_PIXELS if image.info.get("compression") in BMP_RLE else MAX_PIXELS
+        if image.width * image.height > most or max(image.size) > MAX_SIDE:
+            raise TooLarge(TOO_LARGE)
         size = memory(image, file, smallest, width)
         was_turned = turned(image)
-    if size > MAX_MEMORY:
-        raise TooLarge(TOO_LARGE)
+        if size > MAX_MEMORY:
+            raise TooLarge(TOO_LARGE)
     with room(size), contextlib.closing(image):  # closed first: its memory is free before the next picture takes it
         with reading(file):
             image.load()
             if turned(image) and not was_turned:  # a PNG may say so at its end
                 size += image.width * image.height * PIXEL.get(image.mode, 4)
-        if size > MAX_MEMORY:
-            raise TooLarge(TOO_LARGE)
-        with reading(file):
+            if size > MAX_MEMORY:
+                raise TooLarge(TOO_LARGE)
             ImageOps.exif_transpose(image, in_place=True)  # upright
         yield image

@@ -1,6 +1,5 @@
 """image_classification: what the model file says of its network is checked when the service starts."""
 
-import hashlib
 import importlib
 import json
 import os
@@ -21,13 +20,12 @@ with modules_of(EXAMPLE):
 
 CARD = json.loads(ZipFile(MODEL).read("card.json"))
 LABELS = "".join(f"{label}\n" for label in CARD["labels"])
-# of model.tflite at commit 702b4a1, before there was a card
+# in model.tflite at commit 702b4a1, before there was a card
 METADATA = (
     '{"title": "Handwritten digits", "preprocess": "digit", "resize": "bilinear", "bgr": false, "output": 0, '
     '"unknown": "this does not look like a digit", "size": [28, 28], "channels": 1, "layout": "HWC", "mean": [0.0], '
     '"scale": [255.0], "task": "softmax"}\n'
 )
-SHA256 = "7c0691af9370a7e4e40bc69d33d477790409c05931a4589ab360083efc2b5679"
 
 
 def model_file(path: Path, **parts: str) -> Path:
@@ -56,8 +54,7 @@ def last_words(folder: Path) -> str:
 
 def test_a_file_of_an_older_export(tmp_path):
     copy = copy_of("image_classification", tmp_path / "image_classification")
-    model = model_file(copy / "model.tflite", **{"labels.txt": LABELS, "metadata.json": METADATA})
-    assert hashlib.sha256(model.read_bytes()).hexdigest() == SHA256
+    model_file(copy / "model.tflite", **{"labels.txt": LABELS, "metadata.json": METADATA})
     assert last_words(copy).endswith(
         "model.tflite cannot be served: made by an older export: run `python3 train.py`, "
         "or `python3 -m export FILE` with the file of the network"

@@ -136,6 +136,7 @@ SENTENCES = {  # and what each must name
     "softmax said of scores": "add up to 1",
     "scores said of a softmax": "probabilities already",
     "no numbers": "finite",
+    "8 bits change its answers": "`quantize`",
     "segmentation": "outputs",
     "a flat input": "(784,)",
     "four channels": "4",

@@ -131,6 +131,12 @@ def transparent(ink: int) -> Image.Image:
     return image
 
 
+def in_transparent(image: Image.Image) -> Image.Image:
+    canvas = Image.new("RGBA", (4 * image.width, 4 * image.height))
+    canvas.paste(image.convert("RGB"), (image.width, 2 * image.height))
+    return canvas
+
+
 def sixteen_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 200 + 3000)
 
@@ -204,6 +210,8 @@ PICTURES: dict[str, Callable[[], Image.Image]] = {
     "grey with alpha": lambda: reopened(draw().convert("LA")),
     "transparent, black ink": lambda: reopened(transparent(0)),
     "transparent, white ink": lambda: reopened(transparent(255)),
+    "small in a transparent one": lambda: in_transparent(draw()),
+    "small and dark in a transparent one": lambda: in_transparent(ImageOps.invert(draw())),
     "CMYK": lambda: reopened(draw().convert("CMYK"), "JPEG"),
     "GIF": lambda: reopened(draw(), "GIF"),
     "WebP": lambda: reopened(draw(), "WEBP"),

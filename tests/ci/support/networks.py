@@ -517,6 +517,9 @@ def refused() -> dict[str, Callable[[], None]]:
     hinge.compile("adam", "hinge")
     broken = cnn((32, 32, 3), 3, "softmax")
     broken.layers[-1].set_weights([np.full(shape.shape, np.nan) for shape in broken.layers[-1].get_weights()])
+    keras.utils.set_random_seed(1)
+    steep = cnn((32, 32, 3), 3, "softmax")
+    set_head(steep, np.stack(exporting.random_pictures((32, 32), 3)).astype(np.float32) / 255, gain=30)
     segmentation = keras.Model(image, layers.Conv2D(3, 1, activation="softmax")(image))
     fft = keras.Model(
         image, layers.Dense(3)(layers.Flatten()(layers.Lambda(lambda x: tf.math.igamma(x, x + 1.0))(image)))
@@ -568,6 +571,7 @@ def refused() -> dict[str, Callable[[], None]]:
         "softmax said of scores": refuse(linear, abc, range="0..1", task="softmax"),
         "scores said of a softmax": refuse(model, abc, range="0..1", task="logits"),
         "no numbers": refuse(broken, abc, range="0..1"),
+        "8 bits change its answers": refuse(steep, abc, range="0..1", quantize=True),
         "segmentation": refuse(segmentation, abc, range="0..1"),
         "a flat input": refuse(keras.Sequential([keras.Input((784,)), layers.Dense(3)]), abc, range="0..1"),
         "four channels": refuse(cnn((32, 32, 4), 3, "softmax"), abc, range="0..1"),
