@@ -553,7 +553,7 @@ STARTS = {  # the parameters and the rest of a function, and the sentence with w
     f"({FIVE}) -> int:\n    raise ValueError('no')": "its example 5 fails in line 11: ValueError: no$",
     f"({FIVE}) -> int:\n    return {{}}['a']": "fails in line 11: KeyError: 'a'$",
     f"({FIVE}) -> int:\n    return 'a'": r"fails: TypeError: predict\(\) answered with str, not with int: it should be",
-    "(x: Annotated[int, Field(examples=['five'])]) -> int: ...": 'fails: Input should be a valid integer$',
+    "(x: Annotated[int, Field(examples=['five'])]) -> int: ...": "fails: Input should be a valid integer$",
     f"({FIVE}, y: Annotated[str, Field(examples=[6])]) -> int: ...": "fails: #/y: .*valid string$",
 }
 
