@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from examples import ROOT
 from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
+from support.pages import axe, checked, view, visit  # noqa: F401
 
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), "chromium")
 OPTIONS = [
@@ -31,10 +32,10 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Say which tests must not run beside each other, in different processes of pytest-xdist.
 
     Those with Docker look at the newest container and use fixed ports, a second browser cannot start beside the first,
-    and the tests of a file share their servers.
+    and the tests of a file share their servers. Files that use Docker by themselves take turns (latest_container).
     """
-    alone = ("trainer", "docker", "browser")
-    group = next((mark for mark in alone if item.get_closest_marker(mark)), item.path.stem)
+    marks = [] if item.path.stem in ("test_large_pictures", "test_telemetry") else ["docker", "browser"]
+    group = next((mark for mark in marks if item.get_closest_marker(mark)), item.path.stem)
     item.add_marker(pytest.mark.xdist_group(group))
 
 

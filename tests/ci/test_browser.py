@@ -7,98 +7,22 @@ Every test runs on two phones, light and dark, and on a desktop, and its last st
 import base64
 import csv
 import io
-import json
 import math
 import os
 import pytest
 import re
 import requests
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from examples import ROOT
-from pathlib import Path
 from PIL import Image, ImageDraw
-from playwright.sync_api import Browser, FilePayload, Page, expect
-from typing import Any
+from playwright.sync_api import FilePayload, Page, expect
+from support.pages import Visit, downloaded, run
 
-AXE = "4.14.1"  # axe-core's version
 PLAIN = "plain.test"  # this machine under a name that, unlike localhost, a browser does not trust without https
-PHONE: dict = {"has_touch": True, "is_mobile": True}
-VIEWS: dict[str, dict] = {
-    "small phone": PHONE | {"viewport": {"width": 320, "height": 568}, "color_scheme": "light"},
-    "phone, dark": PHONE | {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"},
-    "desktop": {"viewport": {"width": 1280, "height": 800}, "color_scheme": "light"},
-}
 SAMPLES = ROOT / "image_classification" / "samples"
 DOCS = ROOT / "docs" / "images"
 
 pytestmark = [pytest.mark.browser, pytest.mark.npm]
-Visit = Callable[..., Page]
-
-
-@pytest.fixture(scope="session")
-def axe(npm_install) -> str:
-    """The script of axe-core, which checks a page for accessibility."""
-    return (npm_install("axe-core", AXE) / "axe-core" / "axe.min.js").read_text()
-
-
-@pytest.fixture(params=VIEWS)
-def view(request: pytest.FixtureRequest) -> dict:
-    return VIEWS[request.param]
-
-
-@pytest.fixture(scope="session")
-def checked() -> set[tuple]:
-    """The states of pages that axe-core has checked: most tests end in one that another has left, too."""
-    return set()
-
-
-STATE = """JSON.stringify([...new Set([...document.querySelectorAll("*")].map(
-    ({ tagName, className, hidden, textContent }) => [tagName, className, hidden, !textContent].join()))])"""
-
-
-@pytest.fixture
-def visit(browser: Browser, axe: str, view: dict, checked: set[tuple]) -> Iterator[Visit]:
-    """Open an address; after the test, check that the page has kept all that is asked of every page.
-
-    No error in the console (but for `refusals` answers that the test has provoked; None: any number), no request to
-    another host, nothing wider than the screen, and no violation of accessibility that axe-core could find.
-    """
-
-    def open_page(address: str, refusals: int | None = 0) -> Page:
-        context = browser.new_context(**view, permissions=["clipboard-read", "clipboard-write"])
-        page = context.new_page()
-        page.set_default_timeout(10_000)
-        page.on(
-            "console", lambda message: console.append(message.text) if message.type in ("error", "warning") else None
-        )
-        page.on("pageerror", lambda error: console.append(str(error)))
-        page.on("request", lambda request: requested.append(request.url))
-        page.on("dialog", lambda dialog: pytest.fail(f"a dialog: {dialog.message}"))
-        page.goto(address)
-        opened.append((page, address, refusals))
-        return page
-
-    console: list[str] = []
-    requested: list[str] = []
-    opened: list[tuple[Page, str, int | None]] = []
-    yield open_page
-    for page, address, refusals in opened:
-        width = view["viewport"]["width"]
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        state = width, page.title(), page.evaluate(STATE)
-        if state not in checked:
-            page.evaluate(axe)
-            violations = page.evaluate("axe.run().then((result) => result.violations)")
-            assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in violations] == []
-            checked.add(state)
-        refused = [
-            text for text in console if "Failed to load resource: the server responded with a status of 4" in text
-        ]
-        assert refusals is None or len(refused) == refusals
-        assert [text for text in console if text not in refused] == []
-        assert [url for url in requested if not url.startswith((address, "blob:", "data:"))] == []
-        page.context.close()
 
 
 @pytest.fixture
@@ -168,17 +92,6 @@ def paste_text(page: Page, field: str, text: str) -> None:
     page.evaluate("(text) => navigator.clipboard.writeText(text)", text)
     page.focus(field)
     page.keyboard.press("Control+V")
-
-
-def downloaded(page: Page, link: str) -> bytes:
-    with page.expect_download() as download:
-        page.click(link)
-    return Path(download.value.path()).read_bytes()
-
-
-def run(command: str, folder: Path) -> Any:
-    """Run a command that a page shows, as people do who paste it into a terminal, and return its answer."""
-    return json.loads(subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, check=True).stdout)
 
 
 def table(page: Page) -> list[list[str]]:

@@ -20,10 +20,10 @@ from pathlib import Path
 from playwright.sync_api import Page, expect
 from run import SETTINGS
 from support.inprocess import modules_of
+from support.pages import downloaded
+from support.pages import run as run_command
 from support.schemas import HERE, assert_as_documented, document, fuzz
 from test_attack import workers
-from test_browser import axe, downloaded, view, visit  # noqa: F401
-from test_browser import run as run_command
 from test_client import as_library
 from test_client import run as run_client
 from typing import Any, NamedTuple
@@ -411,7 +411,7 @@ def fill(page: Page, fields: dict[str, Any]) -> None:
 
 @pytest.mark.browser
 @pytest.mark.npm
-def test_page(serve, visit, function, upload):  # noqa: F811
+def test_page(serve, visit, function, upload):
     page = visit(serve(function.code))
     fill(page, {name: upload if value == "two.bin" else value for name, value in (function.entered or {}).items()})
     if isinstance(function.shown, list):
@@ -423,7 +423,7 @@ def test_page(serve, visit, function, upload):  # noqa: F811
 
 @pytest.mark.browser
 @pytest.mark.npm
-def test_page_says_what_is_wrong(serve, visit):  # noqa: F811
+def test_page_says_what_is_wrong(serve, visit):
     page = visit(serve(FUNCTIONS["series and forecast"].code), refusals=1)
     fill(page, {"values": "[1, two]", "steps": "1.5"})
     expect(page.locator("#answer.wrong")).to_contain_text("values: Input should be a valid array")
@@ -432,7 +432,7 @@ def test_page_says_what_is_wrong(serve, visit):  # noqa: F811
 
 @pytest.mark.browser
 @pytest.mark.npm
-def test_the_command_of_a_page_runs(serve, visit, tmp_path, upload):  # noqa: F811
+def test_the_command_of_a_page_runs(serve, visit, tmp_path, upload):
     """With quotes and line ends in a text, and with a file that is too long for a command."""
     code = "def predict(text: str, scan: Base64Bytes) -> dict[str, Any]:\n    return {'a': text, 'size': len(scan)}\n"
     page = visit(serve(f"{START}MAX_BYTES = 10**6\n{code}"))
