@@ -33,8 +33,8 @@ logs: python  ## show what the examples printed
 test: .venv/tests $(EXAMPLES:%=.venv/%) simple_ml/model.onnx  ## check that everything works on your machine (ARGS="-k iris": only some of it)
 	.venv/tests/bin/python -m pytest $(ARGS)
 
-test-all: environments  ## run every test, two at a time, also those that need Docker, npm and Chromium
-	.venv/ci/bin/python -m pytest -o norecursedirs= --numprocesses 2 --dist loadgroup $(ARGS)
+test-all: environments  ## run every test, three at a time, also those that need Docker, npm and Chromium
+	.venv/ci/bin/python -m pytest -o norecursedirs= --numprocesses 3 --dist loadgroup $(ARGS)
 
 environments: .venv/ci .venv/tests $(EXAMPLES:%=.venv/%) simple_ml/model.onnx .venv/image_classification-train .venv/benchmarks .venv/fuzz  ## make all that the tests need (-j2: two at a time)
 

@@ -113,11 +113,9 @@ PICTURES = {  # a file, and whether it is answered with 200; the others decode t
 # those that take the most memory of each format (GIF and BMP: a byte for each pixel)
 LARGEST = [
     "PNG that is turned",
-    "progressive JPEG RGB 4:4:4",
     "progressive JPEG CMYK",
     "TIFF RGBA, one strip",
     "WebP colourful, lossless",
-    "HEIC RGBA",
     "HEIC RGBA 4:4:4, 10 bits",
 ]
 

@@ -287,13 +287,6 @@ def efficientnet_b0() -> dict:
 
 
 @network
-def resnet50() -> dict:
-    base = keras.applications.ResNet50(weights=None, include_top=False, input_shape=(96, 96, 3), pooling="avg")
-    model = keras.Model(base.input, layers.Dense(7, "softmax")(base.output))
-    return {"model": model, "labels": names(7), "range": "caffe", "bgr": True, "resize": "pil-bilinear"}
-
-
-@network
 def large_input() -> dict:
     return {"model": cnn((512, 512, 3), 4, "softmax"), "labels": names(4), "range": "0..1"}
 
