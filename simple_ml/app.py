@@ -13,7 +13,7 @@ from runtime import Model
 from runtime.card import NoAnswer
 from web.body import MAX_BYTES, Body, parsing
 from web.openapi import docs
-from web.schema import bad_row, json_error, mistakes, schema
+from web.schema import bad_rows, json_error, left_aside, mistakes, schema
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge, UnprocessableEntity
 from werkzeug.wrappers import Response
 
@@ -37,8 +37,7 @@ def index() -> str:
 @app.get("/healthz")  # Docker asks here every 5 seconds whether the app and the model still answer
 def healthz() -> dict:
     model.predict([model.card.example])
-    about = {"title": model.card.title, "description": model.card.description, "trained": model.card.training}
-    return {"status": "ok", "model": about}
+    return {"status": "ok", "model": model.card.about}
 
 
 @app.post("/predict")
@@ -50,12 +49,14 @@ def predict() -> Response:
         with parsing(text):
             try:
                 rows = types.many_rows.validate_json(text) if is_list else [types.one_row.validate_json(text)]
+                headers = left_aside(rows, model.card, is_list)
                 answers = model.predict(rows)
             except ValidationError as error:
                 return invalid(error)  # inside the block, because the error still holds the whole input
             except NoAnswer as error:
-                return problem(UnprocessableEntity(str(error)), errors=bad_row(error.row, is_list))
-            return app.response_class(to_json(answers if is_list else answers[0]) + b"\n", mimetype="application/json")
+                return problem(UnprocessableEntity(str(error)), errors=bad_rows(error.rows, is_list))
+            answer = to_json(answers if is_list else answers[0]) + b"\n"
+            return app.response_class(answer, 200, headers, "application/json")
 
 
 def invalid(error: ValidationError) -> Response:

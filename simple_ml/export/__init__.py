@@ -12,33 +12,32 @@ import os
 import pandas as pd
 import re
 import sys
-import sysconfig
 import tempfile
 import time
 import types
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from export import to_onnx
-from export.columns import Refusal, as_table, describe, table_of_training, to_rows
-from export.probe import Asked, Runtime, ask, difference, probes
+from export.columns import Refusal, as_table, describe, estimators, shown, table_of_training, unread, without
+from export.notebook import advice, prepared
+from export.outputs import check, what_it_predicts
+from export.probe import Asked, Expected, Runtime, alone, ask, check_rows_do_not_matter, difference, known, probes
+from export.proof import HERE, INSTALLED, Truth, prove
 from pathlib import Path
 from runtime import pickled
-from runtime.card import Card, Extra, Training
+from runtime.card import Card, Column, Training
 from runtime.onnx import OnnxModel
-from runtime.table import Table, to_input
-from sklearn.base import is_outlier_detector
+from runtime.prepared import Prepared
+from runtime.table import Table
+from sklearn import get_config
 from typing import Any
 
 THREADS = ["n_jobs", "num_threads", "nthread", "thread_count"]  # parameters, in different libraries
 LIGHT = ("flask", "flask-swagger-ui", "granian", "numpy", "onnxruntime", "pydantic")  # what serves model.onnx
-SCORE = Extra("score", "number", "Lower is more abnormal")
 ROOMS = ("export", "runtime", "web")  # the folders with our modules
-HERE = Path(__file__).resolve().parent.parent
-# where Python is, and where pip has installed packages
-FOLDERS = [sysconfig.get_path("stdlib"), *(path for path in sys.path if path and any(Path(path).glob("*.dist-info")))]
-INSTALLED = tuple(os.path.join(os.path.abspath(folder), "") for folder in FOLDERS)
-
 for room in ROOMS:
     if (HERE / f"{room}.py").exists():
         sys.exit(f"{room}.py is hidden by the folder {room}/, so rename it.")
@@ -46,30 +45,50 @@ for room in ROOMS:
 
 def export(
     model: Any,
-    X: Any,
+    rows: Any = None,
     path: str | Path = "model.onnx",
     *,
+    X: Any = None,
+    prepare: Callable[[Any], Any] | None = None,
+    class_names: Any = None,
+    inverse_func: Callable[[Any], Any] | None = None,
+    predictions: Any = None,
     targets: list[str] | None = None,
     title: str | None = None,
     description: str | None = None,
     features: dict[str, str] | None = None,
     score: float | None = None,
 ) -> None:
-    """Write a fitted model to `path` in the format ONNX, or to model.pkl beside it, and print which and why.
+    """Write a model to `path` in the format ONNX, or to model.pkl beside it, and print which and why.
 
-    It becomes ONNX if ONNX Runtime gives the model's own answers on rows of X and on others made from them. Every other
-    model is written with cloudpickle, and is served by the packages that are installed here.
+    It becomes ONNX if ONNX Runtime gives the model's own answers on rows of the data and on others made from them.
+    Every other model is written with cloudpickle, and is served by the packages that are installed here. Either file is
+    compared with the model in a new process, in lists and row by row.
 
-    X is the data that the model was fitted on: a DataFrame, a Series or list of texts, a list of dictionaries, or an
-    array of shape (rows, features). `targets` names the values of a model that predicts several. `title`,
-    `description`, `features` (a description for each name) and `score` are shown by the service.
+    `model` is a fitted model with predict(), or a function of `rows` that returns a value for each row, or a DataFrame
+    with a column for each value of the answer.
+
+    `rows` (also called `X`) is the data as it comes, of n rows: a DataFrame, a Series or list of texts, a list of
+    dictionaries, or an array of shape (n, features).
+
+    - `prepare`: a function that turns such rows into what the model takes, with as many rows.
+    - `class_names`: the names of the classes 0 to k-1 that the model predicts, such as encoder.classes_, shape (k,).
+    - `inverse_func`: a function that is applied to predicted numbers, such as numpy.expm1.
+    - `predictions`: what the notebook itself says of `rows`: (n,) classes or numbers, or (n, classes) probabilities.
+      If the service would answer differently, no file is written.
+    - `targets` names the values of a model that predicts several. `title`, `description`, `features` (a description for
+      each name) and `score` are shown by the service.
 
     Raises SystemExit, with one sentence, if the model cannot be served; then no file is written.
     """
     path = Path(path)
+    rows = X if rows is None else rows
+    about = {"title": title, "description": description}
     try:
         with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):  # these are only trial predictions
-            file, content, report = choose(model, X, path, targets, title, description, features or {}, score)
+            check(model)
+            model = prepared(copy_for_one_thread(model), prepare, inverse_func, class_names)
+            file, content, report = choose(model, rows, path, predictions, targets, features or {}, score, about)
             other = path.with_suffix(".pkl" if file.suffix == ".onnx" else ".onnx")
             for each in (file, other):
                 check_own(each)
@@ -77,59 +96,92 @@ def export(
         sys.exit(f"This model cannot be served: {refusal}.")
     file.write_bytes(content)
     other.unlink(missing_ok=True)
-    print(f"{file.name} ({len(content) / 1000:,.1f} kB): {report}.")
+    print(f"{file.name} ({len(content) / 1000:,.1f} kB): {report}")
 
 
 def choose(
     model: Any,
     X: Any,
     path: Path,
+    predictions: Any,
     targets: list[str] | None,
-    title: str | None,
-    description: str | None,
-    about: dict[str, str],
+    features: dict[str, str],
     score: float | None,
+    about: dict[str, str | None],
 ) -> tuple[Path, bytes, str]:
-    """Return the file to write, its content, and the sentence that says why it is this one. Raises Refusal."""
-    check(model)
-    model = copy_for_one_thread(model)
-    frame, form = as_table(X, model)
-    if not len(frame):
+    """Return the file to write, its content, and what to say of it. Raises Refusal."""
+    whole, form = as_table(X, model)
+    if not len(whole):
         raise Refusal("X has no rows")
+    if predictions is not None and len(predictions) != len(whole):
+        raise Refusal(f"`predictions` has {len(predictions)} values, and there are {len(whole)} rows")
+    unused = unread(model, whole) if form == "frame" else []
+    frame, named = without(model, whole, unused)
+    X = frame if form == "frame" else X
+    unused = unused if named or frame is not whole else []
     table = table_of_training(frame, form)
     columns = describe(model, frame, table)
-    if unknown := about.keys() - {column.name for column in columns}:
+    table = table._replace(columns=columns)
+    used = [column for column in columns if column.name not in map(str, named)]
+    if unknown := features.keys() - {column.name for column in columns}:
         raise Refusal(f"`features` describes {min(unknown)}, which is no column of X")
     card = Card(
-        columns=[replace(column, description=about.get(column.name)) for column in columns],
+        columns=[replace(column, description=features.get(column.name)) for column in used],
         form=form,
         **what_it_predicts(model, frame, table, targets),
         training=training(model, len(frame), score),
-        title=title,
-        description=description,
+        encoded=isinstance(model, Prepared) and model.names is not None,
+        unread=[
+            next((each for each in columns if each.name == str(label)), Column(str(label), "text", True, None, None))
+            for label in unused
+        ],
+        **about,
     )
-    asked = [(probe, ask(model, probe, table, card)) for probe in probes(X, frame, table, columns)]
+    at, one, turned = known(X, frame, table)
+    answers = ask(model, one, table, card)
+    made = probes(one.rows, frame, table, columns)
+    answered = at[[answer.predictions is not None for answer in answers]]
+    others = [turned, *alone(X, frame, table, made, answered), *made]
+    asked = [(one, answers), *((probe, ask(model, probe, table, card)) for probe in others)]
+    check_rows_do_not_matter(model, table, card, asked)
+    truth = Truth(asked, whole, predictions)
     try:
-        content, report = as_onnx(model, card, frame, asked)
-        return path.with_suffix(".onnx"), content, report
+        content, why, card = as_onnx(model, card, frame, truth)
+        file = path.with_suffix(".onnx")
     except Refusal as refusal:
-        content, report = as_pickle(model, card, table, asked)
-        return path.with_suffix(".pkl"), content, f"{refusal}, so {report}"
+        content, report, card = as_pickle(model, card, table, truth)
+        file, why = path.with_suffix(".pkl"), f"{refusal}, so {report}"
+    return file, content, f"{why}.\n" + summary(card, answers, frame)
 
 
-def check(model: Any) -> None:
-    if type(model).__module__.startswith("xgboost.") and type(model).__name__ == "Booster":
-        raise Refusal("a Booster of xgboost lacks scikit-learn's API, so fit an XGBClassifier or XGBRegressor instead")
-    if not hasattr(model, "predict"):
-        raise Refusal(f"{type(model).__name__} has no predict()")
+def summary(card: Card, answers: list[Expected], frame: pd.DataFrame) -> str:
+    """Return what was compared, and a row as the service takes it."""
+    assert card.proof
+    proof, none = card.proof, sum(answer.predictions is None for answer in answers)
+    lines = [
+        f"In a new process it gave the model's own answers to {proof.rows} rows in lists, and to {proof.alone} alone."
+    ]
+    if proof.predictions:
+        lines.append(f"All {proof.predictions} answers are those of `predictions`.")
+    else:
+        lines.append("They were not compared with your notebook's own predictions (predictions=).")
+    if none:
+        lines.append(f"{none} of {len(answers)} rows of X have no answer.")
+    if card.unread:
+        names = [column.name for column in card.unread]
+        more = " and others" if len(names) > 5 else ""
+        lines.append(f"Rows need no {', '.join(names[:5])}{more}, because no answer depends on it.")
+    said = [" ".join(lines), f"A row for the service: {shown(card.example)}", advice(frame)]
+    return "\n".join(filter(None, said))
 
 
 def copy_for_one_thread(model: Any) -> Any:
     """Return a copy of the model that computes in one thread: the service runs several workers."""
-    model = cloudpickle.loads(
-        dumps(getattr(model, "best_estimator_", model))
-    )  # what a search has found, not the search
-    for step in to_onnx.estimators(model):
+    if not hasattr(model, "predict"):
+        return model  # a function
+    # what a search has found, not the search
+    model = cloudpickle.loads(dumps(getattr(model, "best_estimator_", model)))
+    for step in estimators(model):
         for name in THREADS:
             if hasattr(step, name):  # None means all processors to LightGBM and XGBoost
                 setattr(step, name, 1)
@@ -159,105 +211,74 @@ def is_own(module: types.ModuleType) -> bool:
     return not is_ours and not os.path.abspath(file).startswith(INSTALLED)
 
 
-def what_it_predicts(model: Any, frame: pd.DataFrame, table: Table, names: list[str] | None) -> dict[str, Any]:
-    """Return the fields of the card that say what the model answers to a row. Raises Refusal."""
-    found = np.asarray(model.predict(to_input(to_rows(frame.head(20)), table)))
-    count = 1 if found.ndim == 1 else int(np.prod(found.shape[1:]))
-    if len(found) != len(frame.head(20)):
-        raise Refusal(f"{type(model).__name__} does not predict one value for each row")
-    if names and len(names) != count:
-        raise Refusal(f"`targets` has {len(names)} names, but the model predicts {count} values")
-    classes = getattr(model, "classes_", None) if count == 1 else None
-    classes = [] if classes is None else np.asarray(classes).tolist()
-    kinds = {"f": "number", "i": "integer", "u": "integer", "b": "boolean"}
-    predicts = kinds.get(found.dtype.kind) or (
-        "text" if all(isinstance(v, str) for v in found.ravel().tolist()) else None
-    )
-    bad = next((value for value in classes if not isinstance(value, str | int | float | bool)), None)
-    if bad is not None or (predicts is None and not classes):
-        value = found.ravel().tolist()[0] if bad is None else bad
-        raise Refusal(
-            f"JSON cannot express its predictions ({type(value).__name__}), so fit the model with y.astype(str)"
-        )
-    is_detector = detects_outliers(model)
-    if predicts == "integer" and not classes and not is_detector and not hasattr(model, "labels_"):
-        predicts = "number"  # of a regressor whose y was whole
-    return {
-        "classes": classes,
-        "predicts": predicts or "text",
-        "targets": None if count == 1 else names or count,
-        "probabilities": bool(classes) and has_probabilities(model, frame, table, len(classes)),
-        "extras": [SCORE] if count == 1 and is_detector and hasattr(model, "score_samples") else [],
-    }
-
-
-def detects_outliers(model: Any) -> bool:
-    """Return whether a model is an outlier detector."""
-    with contextlib.suppress(Exception):  # a class that is not derived from scikit-learn's cannot be asked
-        return is_outlier_detector(model)
-    return False
-
-
-def has_probabilities(model: Any, frame: pd.DataFrame, table: Table, count: int) -> bool:
-    with contextlib.suppress(Exception):  # SVC has the method, whether or not it can be used
-        return np.shape(model.predict_proba(to_input(to_rows(frame.head(2)), table)))[1:] == (count,)
-    return False
-
-
 def training(model: Any, rows: int, score: float | None) -> Training:
     """Return when and by what the model was trained. The day, not the second, so that the same training gives the same
     file; SOURCE_DATE_EPOCH (https://reproducible-builds.org) sets it."""
     now = os.environ.get("SOURCE_DATE_EPOCH")
     day = datetime.fromtimestamp(int(now) if now else time.time(), UTC).date().isoformat()
-    packages = {type(step).__module__.split(".")[0] for step in to_onnx.estimators(model)} | {"sklearn"}
+    packages = {type(step).__module__.split(".")[0] for step in estimators(model)} | {"sklearn"}
     distributions = importlib.metadata.packages_distributions()  # none for the user's own modules
     installed = sorted({name for package in packages for name in distributions.get(package, [])})
     versions = {name: importlib.metadata.version(name) for name in installed}
     return Training(day, rows, None if score is None else float(score), sys.version.split()[0], versions)
 
 
-def as_onnx(model: Any, card: Card, frame: pd.DataFrame, asked: Asked) -> tuple[bytes, str]:
-    """Return the file, and what it costs. Raises Refusal if ONNX does not give the model's own answers."""
+def as_onnx(model: Any, card: Card, frame: pd.DataFrame, truth: Truth) -> tuple[bytes, str, Card]:
+    """Return the file, what it costs, and its card. Raises Refusal if ONNX does not give the model's own answers."""
+    model, inverse = to_onnx.unwrapped(model)
     model = to_onnx.without_samplers(model)
     if reason := to_onnx.fault(model, card.columns):
         raise Refusal(reason)
-    whole = [i for i, column in enumerate(card.columns) if column.type == "integer"]
+    whole = [i for i in range(frame.shape[1]) if pd.api.types.is_integer_dtype(frame.dtypes.iloc[i])]
     largest = max((abs(float(frame.iloc[:, i].max())) for i in whole), default=0)
     first = None
     for number in to_onnx.precisions(model, largest):
-        content = to_onnx.convert(model, card, number)
+        content = to_onnx.convert(model, card, number, inverse)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "model.onnx")
             file.write_bytes(content)
             try:
                 run = OnnxModel(file)
-                wrong = difference(run, card, asked)
+                wrong = difference(run, truth.comparison(card), truth.asked)
             except Exception:  # ONNX Runtime raises a dozen unrelated types
                 wrong = "all rows, because it cannot run the converted model"
             if not wrong:
-                count = sum(len(probe.rows) for probe, _ in asked)
-                report = f"ONNX gives the model's own answers to {count} rows, known and new"
-                return content, f"{report}; {cost(run, asked, LIGHT)}"
+                proved = prove(file.name, content, run.card, truth, ["numpy", "onnxruntime"])
+                report = f"ONNX gives the model's own answers; {cost(run, truth.asked, LIGHT)}"
+                return to_onnx.with_card(content, proved), report, proved
         first = first or wrong
     raise Refusal(f"ONNX gives different answers for {first}")
 
 
-def as_pickle(model: Any, card: Card, table: Table, asked: Asked) -> tuple[bytes, str]:
-    """Return the file, and what it costs. Raises Refusal if the model answers differently once it is loaded again."""
+def as_pickle(model: Any, card: Card, table: Table, truth: Truth) -> tuple[bytes, str, Card]:
+    """Return the file, what it costs, and its card. Raises Refusal if the model answers differently once it is loaded
+    again."""
     columns = {position: pd.Series([], dtype=dtype) for position, dtype in enumerate(table.dtypes)}
-    pickle = dumps((model, pd.DataFrame(columns).set_axis(table.labels, axis="columns")))
-    last = to_onnx.kind(model.steps[-1][1] if hasattr(model, "steps") else model)
+    empty = pd.DataFrame(columns).set_axis(table.labels, axis="columns")
+    pickle = dumps((model, empty, *filter(None, [settings()])))
+    inner = model.model if isinstance(model, Prepared) else model
+    last = to_onnx.kind(inner.steps[-1][1] if hasattr(inner, "steps") else inner)
     # where the prediction is the most probable class, it is not computed twice
     ways = [True, False] if card.probabilities and last in to_onnx.VOTERS else [False]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.pkl")
         for vote in ways:
-            file.write_bytes(pickled.content(replace(card, most_probable=vote), pickle))
+            described = replace(card, most_probable=vote)
+            file.write_bytes(pickled.content(described, pickle))
             run = pickled.PickledModel(file)
-            wrong = difference(run, card, asked)
+            wrong = difference(run, truth.comparison(card), truth.asked)
             if not wrong:
-                return file.read_bytes(), f"the packages that trained it serve it; {cost(run, asked, None)}"
+                proved = prove(file.name, file.read_bytes(), described, truth, list(card.training.packages))
+                report = f"the packages that trained it serve it; {cost(run, truth.asked, None)}"
+                return pickled.content(proved, pickle), report, proved
     raise Refusal(f"once it is saved and loaded, it gives different answers for {wrong}")
+
+
+def settings() -> dict[str, Any]:
+    """Return what sklearn.set_config() has changed: it holds in one thread, and the service has others."""
+    with ThreadPoolExecutor(1) as another:
+        usual = another.submit(get_config).result()
+    return {name: value for name, value in get_config().items() if value != usual.get(name)}
 
 
 def cost(run: Runtime, asked: Asked, packages: tuple[str, ...] | None) -> str:
@@ -270,7 +291,9 @@ def cost(run: Runtime, asked: Asked, packages: tuple[str, ...] | None) -> str:
         start = time.perf_counter()
         run.predict(row)
         times.append(time.perf_counter() - start)
-    return f"its packages take {megabytes(packages):,.0f} MB in the image, and a row {sorted(times)[3] * 1000:.2g} ms"
+    seconds = sorted(times)[3]
+    time_of_row = f"{seconds:.2g} s" if seconds > 1 else f"{seconds * 1000:.2g} ms"
+    return f"its packages take {megabytes(packages):,.0f} MB in the image, and a row {time_of_row}"
 
 
 @functools.cache

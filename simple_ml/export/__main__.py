@@ -14,8 +14,7 @@ if not __package__:
     sys.exit("Go to the folder that holds export/, and run `python3 -m export` there.")
 
 from export import export
-from export.columns import Refusal
-from export.to_onnx import estimators
+from export.columns import Refusal, estimators
 
 
 def load(path: Path) -> Any:

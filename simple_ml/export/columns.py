@@ -1,13 +1,16 @@
 """Find out which columns a model expects and what each may hold: from its training data, and by asking the model."""
 
 import contextlib
+import json
 import numpy as np
 import pandas as pd
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from runtime.card import Column, Form, Gap, Type
+from runtime.prepared import Prepared, values_of
 from runtime.table import Table, table_of, to_input
+from sklearn.preprocessing import FunctionTransformer
 from typing import Any
 
 TYPES: dict[str, Type] = {
@@ -19,6 +22,19 @@ TYPES: dict[str, Type] = {
     "date": "date",
     "empty": "number",
 }
+CONVERT = {  # what JSON cannot express
+    "decimal": ".astype(float)",
+    "timedelta": ".dt.total_seconds()",
+    "timedelta64": ".dt.total_seconds()",
+    "bytes": '.str.decode("utf-8")',
+    "period": ".dt.to_timestamp()",
+}
+MANY = 200  # columns, from which on it takes too long to ask what happens without each of them
+NEIGHBOURS = (
+    "the service is asked for single rows, too, so compute what comes from all rows (get_dummies(), fit_transform(), "
+    "factorize(), rank(), mean() and the like) once in train.py, and keep it: see 'Your notebook prepares the data "
+    "first' in README.md"
+)
 UNSEEN = "\ufdd1"  # a text that is in no training data: Unicode reserves this code point for such uses
 
 
@@ -33,7 +49,15 @@ def as_table(X: Any, model: Any) -> tuple[pd.DataFrame, Form]:
     if isinstance(X, pd.Series):
         return X.to_frame("text" if X.name is None else X.name), "series"
     if hasattr(X, "toarray"):
-        raise Refusal("X is a sparse matrix, so fit the model with X.toarray()")
+        raise Refusal(
+            "X is a sparse matrix, which nobody can send, so put the step that makes it, such as a TfidfVectorizer, "
+            "and the model into one Pipeline, fit that, and give the texts or columns as they come"
+        )
+    for convert in ("to_pandas", "toPandas"):  # of Polars, PyArrow, Modin and cuDF; of Spark
+        if hasattr(X, convert):
+            raise Refusal(f"X is a {type(X).__name__} of {type(X).__module__.split('.')[0]}, so give X.{convert}()")
+    if hasattr(X, "compute"):
+        raise Refusal(f"X is a {type(X).__name__} of {type(X).__module__.split('.')[0]}, so give X.compute()")
     if isinstance(X, list) and X and isinstance(X[0], dict):
         return pd.DataFrame(X), "records"
     if isinstance(X, list) and X and isinstance(X[0], str):
@@ -69,6 +93,8 @@ def type_of(series: pd.Series, name: str) -> Type:
     known = series.dropna()
     if isinstance(series.dtype, pd.CategoricalDtype):
         known = series.cat.categories.to_series()
+    if known.dtype.kind == "m":
+        known = known.astype(object)
     if known.dtype.kind == "M":
         is_day = known.dt.tz is None and (known == known.dt.normalize()).all()
         return "date" if is_day else "date-time"
@@ -76,7 +102,7 @@ def type_of(series: pd.Series, name: str) -> Type:
     if kind not in TYPES:
         raise Refusal(
             f"the column {name} holds {kind} values, not numbers, yes/no, text or dates, so convert it, as in "
-            f"X[{name!r}].astype(str)"
+            f"X[{name!r}]{CONVERT.get(kind, '.astype(str)')}"
         )
     return TYPES[kind]
 
@@ -96,6 +122,28 @@ def to_rows(table: pd.DataFrame) -> list[dict]:
     return [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
 
 
+def estimators(whole: Any) -> Iterator[Any]:
+    """Yield an estimator and all estimators inside it."""
+    left, seen = [whole], set()
+    while left:
+        thing = left.pop()
+        if id(thing) in seen:  # the nodes of Birch know each other
+            continue
+        if isinstance(thing, Prepared):
+            thing = thing.model
+        if hasattr(thing, "get_params"):
+            yield thing
+            seen.add(id(thing))
+            thing = vars(thing)
+        elif type(thing).__module__.startswith("sklearn."):  # such as the parts of CalibratedClassifierCV
+            seen.add(id(thing))
+            thing = getattr(thing, "__dict__", None)
+        if isinstance(thing, dict):
+            thing = list(thing.values())
+        if isinstance(thing, list | tuple) and len(thing) < 1000:
+            left += reversed(thing)
+
+
 def describe(model: Any, X: pd.DataFrame, table: Table) -> list[Column]:
     """Return the columns, and what the model accepts in each: whether it may be null, its categories if it may have no
     other value, and an example. `X` is the training data. Raises Refusal if the model answers no row."""
@@ -110,6 +158,8 @@ def describe(model: Any, X: pd.DataFrame, table: Table) -> list[Column]:
     names = [column.name for column in table.columns]
     known = {column.name: known_values(X.iloc[:, i]) for i, column in enumerate(table.columns)}
     nullable = accepted(names, lambda some: accepts(dict.fromkeys(some)))
+    amounts = [name for name in amounts_of(model, X, table) if base[name] is not None]
+    halves = accepted(amounts, lambda some: accepts({name: base[name] + 0.5 for name in some}))
     others = {column.name: unseen(column.type, known[column.name]) for column in table.columns}
     fixed = {name for name in names if others[name]}  # columns that may have known values only
     for turn in range(2):
@@ -129,7 +179,8 @@ def describe(model: Any, X: pd.DataFrame, table: Table) -> list[Column]:
         example = example[:10] if column.type == "date" else example
         # "Found unknown categories": the service must refuse what the model refuses
         categories = values if name in fixed else None
-        columns.append(replace(column, nullable=name in nullable, categories=categories, example=example))
+        kind: Type = "number" if name in halves and name not in fixed else column.type
+        columns.append(replace(column, type=kind, nullable=name in nullable, categories=categories, example=example))
     if not accepts({column.name: column.example for column in columns}):
         columns = [replace(column, example=base[column.name]) for column in columns]
     return columns
@@ -141,6 +192,96 @@ def known_values(series: pd.Series) -> list:
     return sorted({to_cell(value) for value in categories.tolist()}) or [0]
 
 
+def amounts_of(model: Any, X: pd.DataFrame, table: Table) -> list[str]:
+    """Return the columns of whole numbers that are no categories: the model answers the same if they are decimals."""
+    whole = [
+        column.name
+        for column, dtype in zip(table.columns, table.dtypes, strict=True)
+        if column.type == "integer" and pd.api.types.is_integer_dtype(dtype)
+    ]
+    names = sorted(set(whole) - encoded_by(model, [column.name for column in table.columns]), key=whole.index)
+    rows = to_rows(X.iloc[:50])
+
+    def same(some: list[str]) -> bool:
+        dtypes = [
+            np.dtype(float) if column.name in some else dtype
+            for column, dtype in zip(table.columns, table.dtypes, strict=True)
+        ]
+        return same_answers(model, to_input(rows, table), to_input(rows, table._replace(dtypes=dtypes)))
+
+    return accepted(names, same)
+
+
+def encoded_by(model: Any, names: list[str]) -> set[str]:
+    """Return the columns that an encoder of the model takes as categories."""
+    found, steps = set(), list(estimators(model))
+    chosen = [step for step in steps if hasattr(step, "_transformer_to_input_indices")]  # ColumnTransformers
+    for step in chosen:
+        for name, inner, _ in step.transformers_:
+            if any(hasattr(part, "categories_") for part in estimators(inner)):
+                known = getattr(step, "feature_names_in_", names)
+                found |= {str(known[i]) for i in step._transformer_to_input_indices[name]}
+    return set(names) if not chosen and any(hasattr(step, "categories_") for step in steps) else found
+
+
+def same_answers(model: Any, X: Any, other: Any) -> bool:
+    """Return whether a model says the same of two inputs; not if it fails for one of them."""
+    asks = [model.predict, *([model.predict_proba] if hasattr(model, "predict_proba") else [])]
+    try:
+        return all(equal(values_of(ask(X)), values_of(ask(other))) for ask in asks)
+    except Exception:  # a model may raise whatever it likes
+        return False
+
+
+def equal(one: np.ndarray, other: np.ndarray) -> bool:
+    if one.dtype.kind == other.dtype.kind == "f":
+        return one.shape == other.shape and np.allclose(one, other, 1e-9, 0, equal_nan=True)
+    return np.array_equal(one, other)
+
+
+class Untouched:
+    """Stands for a cell that nobody looks at: whatever is done with it raises an error."""
+
+    def refuse(self, *_: Any) -> Any:
+        raise TypeError("this cell is used")
+
+    __eq__ = __ne__ = __lt__ = __hash__ = __bool__ = __str__ = __repr__ = refuse  # type: ignore[assignment]
+
+
+def unread(model: Any, X: pd.DataFrame) -> list[Any]:
+    """Return the labels of columns that the model does not use: it looks at none of their cells, and no answer depends
+    on them. Where this cannot be told, a column is used."""
+    labels = list(X) if X.columns.is_unique and len(X.columns) <= MANY else []
+    few, some = (X.iloc[np.linspace(0, len(X) - 1, min(len(X), count)).astype(int)] for count in (20, 400))
+
+    def untouched(chosen: list[Any]) -> bool:
+        return same_answers(model, few, changed(few, dict.fromkeys(chosen, [Untouched()] * len(few))))
+
+    found = accepted(labels, untouched)
+    if not found or len(found) == len(labels):  # a model that answers the same to everybody uses none
+        return []
+    empty, turned = dict.fromkeys(found, [None] * len(some)), {label: some[label].tolist()[::-1] for label in found}
+    same = [same_answers(model, some, changed(some, values)) for values in (empty, turned)]
+    return found if all(same) else []
+
+
+def changed(X: pd.DataFrame, values: dict[Any, list]) -> pd.DataFrame:
+    """Return a table with other values in some columns."""
+    X = X.copy()
+    for label, column in values.items():
+        X[label] = pd.Series(column, X.index, dtype=object)
+    return X
+
+
+def without(model: Any, X: pd.DataFrame, labels: list[Any]) -> tuple[pd.DataFrame, list[Any]]:
+    """Return X without unused columns, and those of them that must stay, because the model's Python code names them."""
+    smaller = X.drop(columns=labels)
+    if labels and same_answers(model, X.iloc[:400], smaller.iloc[:400]):
+        return smaller, []
+    own = isinstance(model, Prepared) or any(isinstance(step, FunctionTransformer) for step in estimators(model))
+    return X, labels if own else []
+
+
 def base_row(model: Any, X: pd.DataFrame, table: Table) -> dict[str, Any]:
     """Return a row that the model answers, with as few nulls as there are. Raises Refusal."""
     fullest = X.isna().sum(axis=1).to_numpy().argsort(kind="stable")[:5]
@@ -149,10 +290,19 @@ def base_row(model: Any, X: pd.DataFrame, table: Table) -> dict[str, Any]:
         try:
             model.predict(to_input([row], table))
             return row
-        except Exception as error:
-            reason = error
-    text = " ".join(str(reason).split())[:200].rstrip(".")
-    raise Refusal(f"its own predict() fails on a row of X ({type(reason).__name__}: {text})")
+        except Exception as error:  # a model may raise whatever it likes
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200].rstrip('.')}"
+    try:
+        model.predict(to_input(rows, table))
+    except Exception:
+        raise Refusal(f"its own predict() fails for a row of X, {shown(rows[-1])} ({reason})") from None
+    raise Refusal(f"it answers several rows, but fails for {shown(rows[-1])} alone ({reason}); {NEIGHBOURS}")
+
+
+def shown(row: dict[str, Any]) -> str:
+    """Return a row as a message shows it."""
+    text = json.dumps(row, ensure_ascii=False)
+    return text if len(text) < 300 else text[:300] + " …"
 
 
 def accepted(names: list[str], accepts: Callable[[list[str]], bool]) -> list[str]:

@@ -1,14 +1,19 @@
 """Rows that training did not hold, made from the training data, and what the model itself answers to them."""
 
+import contextlib
+import json
 import numpy as np
 import pandas as pd
-from export.columns import to_rows
+from export.columns import NEIGHBOURS, Refusal, shown, to_rows
 from runtime.card import Answers, Card, Column, NoAnswer
-from runtime.pickled import EXTRAS
+from runtime.onnx import TIE
+from runtime.pickled import EXTRAS, usable
+from runtime.prepared import OtherRows, same_length, values_of
 from runtime.table import Table, to_input
 from typing import Any, NamedTuple, Protocol
 
 KNOWN, MOVED, FEW = 400, 150, 40  # rows; and columns, if each gets rows of its own
+ALONE, CATEGORIES = 60, 20  # rows that are asked alone, at least; the most frequent values of each column
 PROBABILITY = 0.005  # by how much a probability may differ
 NUMBER = 1e-3  # by how much a number may differ, relative to the standard deviation of all numbers
 
@@ -33,7 +38,8 @@ class Runtime(Protocol):
 class Probe(NamedTuple):
     what: str
     rows: list[dict]
-    input: Any  # the same for the model's predict()
+    input: Any  # the same for the model's predict(); if each is asked alone, a list of inputs of one row
+    alone: bool = False
 
 
 class Expected(NamedTuple):
@@ -46,14 +52,20 @@ class Expected(NamedTuple):
 Asked = list[tuple[Probe, list[Expected]]]
 
 
-def probes(X: Any, frame: pd.DataFrame, table: Table, columns: list[Column]) -> list[Probe]:
-    """Return rows of X and rows made from them. `frame` is X as a DataFrame, `columns` what the model accepts."""
-    random = np.random.default_rng(0)
-    some = np.sort(random.permutation(len(frame))[:KNOWN])
+def known(X: Any, frame: pd.DataFrame, table: Table) -> tuple[np.ndarray, Probe, Probe]:
+    """Return the positions of rows of X, also some with gaps, and these rows: in their order, and turned around."""
+    some = np.sort(np.random.default_rng(0).permutation(len(frame))[:KNOWN])
     gaps = np.flatnonzero(frame.isna().any(axis=1).to_numpy())[:FEW]
-    known = np.unique(np.concatenate([some, gaps]))
-    found = [Probe("rows of X", to_rows(frame.iloc[known]), pick(X, known, table.form))]
-    rows = found[0].rows
+    at = np.unique(np.concatenate([some, gaps]))
+    one, other = (
+        Probe("rows of X", to_rows(frame.iloc[order]), pick(X, order, table.form)) for order in (at, at[::-1])
+    )
+    return at, one, other._replace(what="rows of X in another order")
+
+
+def probes(rows: list[dict], frame: pd.DataFrame, table: Table, columns: list[Column]) -> list[Probe]:
+    """Return rows made from rows of X. `frame` is X as a DataFrame, `columns` what the model accepts."""
+    random = np.random.default_rng(0)
     made = {
         "numbers moved a little": moved(rows, frame, columns, random),
         "numbers between those of X": between(rows, frame, columns, random),
@@ -61,7 +73,7 @@ def probes(X: Any, frame: pd.DataFrame, table: Table, columns: list[Column]) -> 
         "missing values": missing(rows, columns, random),
         "new texts": new_texts(rows, frame, columns, random),
     }
-    return found + [Probe(what, some, to_input(some, table)) for what, some in made.items() if some]
+    return [Probe(what, some, to_input(some, table)) for what, some in made.items() if some]
 
 
 def pick(X: Any, positions: np.ndarray, form: str) -> Any:
@@ -155,21 +167,62 @@ def new_texts(rows: list[dict], frame: pd.DataFrame, columns: list[Column], rand
     return made
 
 
+def alone(X: Any, frame: pd.DataFrame, table: Table, made: list[Probe], answered: np.ndarray) -> list[Probe]:
+    """Return probes whose rows are asked one by one: chosen rows of X, and the first ones of each other probe.
+
+    Of each column, those are chosen with an empty cell, with the most frequent values, and with the least and the
+    greatest number. `answered` are the positions in X of the rows to choose from.
+    """
+    some = frame.iloc[answered]
+    chosen: list[int] = []
+    for position in range(min(some.shape[1], FEW)):
+        series = some.iloc[:, position].reset_index(drop=True)
+        chosen += np.flatnonzero(series.isna())[:1].tolist()
+        if series.dtype.kind in "iuf":
+            chosen += [] if series.isna().all() else [int(series.argmin()), int(series.argmax())]
+        with contextlib.suppress(TypeError):  # a cell that cannot be counted, such as a list
+            frequent = series.value_counts().index[:CATEGORIES]
+            chosen += [int(np.flatnonzero(series == value)[0]) for value in frequent if len(frequent) < len(series)]
+    chosen += np.random.default_rng(0).permutation(len(some))[: max(ALONE - len(set(chosen)), 10)].tolist()
+    positions = answered[np.unique(chosen)]
+    known = [pick(X, np.array([position]), table.form) for position in positions.tolist()]
+    found = [Probe("rows of X", to_rows(frame.iloc[positions]), known, True)]
+    return found + [
+        Probe(each.what, each.rows[:5], [to_input([row], table) for row in each.rows[:5]], True) for each in made
+    ]
+
+
 def ask(model: Any, probe: Probe, table: Table, card: Card) -> list[Expected]:
-    """Return what the model itself answers to each row of a probe."""
+    """Return what the model itself answers to each row of a probe. Raises Refusal for another number of answers."""
+    if probe.alone:
+        single = [Probe(probe.what, [row], X) for row, X in zip(probe.rows, probe.input, strict=True)]
+        return [answer for one in single for answer in ask(model, one, table, card)]
     try:
-        found = np.asarray(model.predict(probe.input)).reshape(len(probe.rows), -1)
+        found = values_of(same_length(model.predict(probe.input), probe.rows, "its predict()")).reshape(
+            len(probe.rows), -1
+        )
         parts = [np.asarray(model.predict_proba(probe.input), float)] if card.probabilities else []
         parts += [np.asarray(EXTRAS[extra.name](model, probe.input), float).reshape(-1, 1) for extra in card.extras]
-        if not all(np.isfinite(part).all() for part in (found, *parts) if part.dtype.kind == "f"):
-            raise ValueError("an answer is not a finite number")
+        if not all(usable(part) for part in (found, *parts)):
+            raise ValueError("an answer is missing, or is not a finite number")
         numbers = np.hstack(parts).tolist() if parts else [None] * len(found)
-        return [Expected(*answer) for answer in zip(found.tolist(), numbers, strict=True)]
+        return [Expected(list(map(plain, answer)), more) for answer, more in zip(found.tolist(), numbers, strict=True)]
+    except OtherRows as error:
+        if len(probe.rows) > 1:
+            raise Refusal(
+                f"{error} rows, so let it answer each row: no dropna(), drop_duplicates() or query() in it"
+            ) from error
+        return [Expected(None, None)]
     except Exception:  # a model may raise whatever it likes
         if len(probe.rows) == 1:
             return [Expected(None, None)]
         single = [Probe(probe.what, [row], to_input([row], table)) for row in probe.rows]
         return [answer for one in single for answer in ask(model, one, table, card)]
+
+
+def plain(value: Any) -> Any:
+    """Return a value of NumPy as one of Python."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def run_each(run: Runtime, rows: list[dict]) -> list[Expected]:
@@ -186,24 +239,93 @@ def run_each(run: Runtime, rows: list[dict]) -> list[Expected]:
     return found
 
 
-def difference(run: Runtime, card: Card, asked: Asked) -> str | None:
-    """Return on which rows a model file answers differently from the model, or None. Both may have no answer."""
-    known = [expected.predictions for expected in asked[0][1] if expected.predictions is not None]
-    is_number = not card.classes and card.predicts == "number"
-    deviation = np.std(np.array(known, float), axis=0) if is_number else np.zeros(1)
+def check_rows_do_not_matter(model: Any, table: Table, card: Card, asked: Asked) -> None:
+    """Raise Refusal if the model's own answer to a row depends on chance or on the other rows. `asked` holds rows of X,
+    the same turned around, and rows of X alone."""
+    (probe, answers), (_, turned), *_ = asked
+    compare = Comparison(card, answers)
+    if any(map(compare.differs, ask(model, probe, table, card), answers)):
+        raise Refusal(
+            "it gives another answer when it is asked again, so leave out what is random in it, such as sample()"
+        )
+    at = next((i for i, pair in enumerate(zip(turned[::-1], answers, strict=True)) if compare.differs(*pair)), None)
+    if at is not None:
+        if sorted(map(str, turned)) == sorted(map(str, answers)):
+            raise Refusal(
+                "it answers the rows in another order, so leave out what sorts or shuffles them, such as sort_values()"
+            )
+        raise Refusal(f"its answer to {shown(probe.rows[at])} depends on the rows before it; {NEIGHBOURS}")
+    answer_of = {json.dumps(row): answer for row, answer in zip(probe.rows, answers, strict=True)}
+    for single, expected in asked:
+        for row, X, got in (
+            zip(single.rows, single.input, expected, strict=True) if single.alone and single.what == probe.what else ()
+        ):
+            if compare.differs(got, want := answer_of[json.dumps(row)]):
+                both = f"{said(got, model, X)}, and among others {said(want)}"
+                raise Refusal(f"to {shown(row)} alone it answers {both}; {NEIGHBOURS}")
 
-    def differs(got: Expected, want: Expected) -> bool:
+
+def said(answer: Expected, model: Any = None, X: Any = None) -> str:
+    """Return an answer as a message shows it: the prediction, the probabilities, or why there is none."""
+    if answer.predictions is None:
+        try:
+            model.predict(X)
+        except Exception as error:  # a model may raise whatever it likes
+            return f"an error ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
+        return "no answer"
+    numbers = [float(f"{number:.4g}") for number in answer.numbers or []]
+    return ", ".join(map(str, answer.predictions)) + (f" {numbers}" if numbers else "")
+
+
+class Comparison:
+    """Compares answers with expected ones, and keeps the largest difference of a number or a probability."""
+
+    def __init__(self, card: Card, known: list[Expected]) -> None:
+        """`known` are answers to rows of X: a number may differ by a part of their standard deviation."""
+        values = [each.predictions for each in known if each.predictions is not None]
+        kinds = card.predicts if isinstance(card.predicts, list) else [card.predicts] * len(values[0] if values else [])
+        self.is_number = [not card.classes and kind == "number" for kind in kinds]
+        columns = zip(zip(*values, strict=True), self.is_number, strict=True)
+        self.bounds = [NUMBER * float(np.std(np.array(one, float))) if number else 0 for one, number in columns]
+        self.shares = len(card.classes) if card.probabilities else 0
+        self.largest = 0.0
+
+    def differs(self, got: Expected, want: Expected) -> bool:
+        """Return whether an answer is not the expected one. Both may have none. Equal probabilities have no order."""
         if got.predictions is None or want.predictions is None:
             return (got.predictions is None) != (want.predictions is None)
-        if got.numbers and np.abs(np.subtract(got.numbers, want.numbers)).max() > PROBABILITY:  # type: ignore[arg-type]
+        if got.numbers and want.numbers and self.numbers_differ(got.numbers, want.numbers):
             return True
-        if is_number:
-            bound = NUMBER * deviation + 1e-5 * np.abs(want.predictions)
-            return not np.all(np.abs(np.subtract(got.predictions, want.predictions)) <= bound)
-        return [(type(one), one) for one in got.predictions] != [(type(one), one) for one in want.predictions]
+        for one, other, is_number, bound in zip(
+            got.predictions, want.predictions, self.is_number, self.bounds, strict=True
+        ):
+            if is_number:
+                far = abs(one - other)
+                self.largest = max(self.largest, far)
+                if not far <= bound + 1e-5 * abs(other):
+                    return True
+            elif (type(one), one) != (type(other), other) and not self.tied(want):
+                return True
+        return False
 
+    def numbers_differ(self, got: list[float], want: list[float]) -> bool:
+        """Return whether probabilities or extras differ."""
+        far = float(np.abs(np.subtract(got, want)).max())
+        self.largest = max(self.largest, far)
+        return far > PROBABILITY
+
+    def tied(self, want: Expected) -> bool:
+        """Return whether the two most probable classes are equally probable, as far as float32 can tell."""
+        first, second, *_ = [*sorted((want.numbers or [])[: self.shares], reverse=True), 1, 0][:2]
+        return self.shares > 1 and first - second < TIE
+
+
+def difference(run: Runtime, compare: Comparison, asked: Asked) -> str | None:
+    """Return on which rows a model file answers differently from the model, or None."""
     for probe, expected in asked:
-        wrong = sum(map(differs, run_each(run, probe.rows), expected))
+        groups = [[row] for row in probe.rows] if probe.alone else [probe.rows]
+        got = [answer for rows in groups for answer in run_each(run, rows)]
+        wrong = [i for i, pair in enumerate(zip(got, expected, strict=True)) if compare.differs(*pair)]
         if wrong:
-            return f"{wrong} of {len(expected)} {probe.what}"
+            return f"{len(wrong)} of {len(expected)} {probe.what}{' asked alone' if probe.alone else ''}"
     return None

@@ -4,15 +4,16 @@ import copy
 import numpy as np
 import re
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from export.columns import Refusal
+from export.columns import Refusal, estimators
 from export.steps import UFUNCS, append, patched, register_boosters
 from onnx import ModelProto
 from onnx.helper import set_model_props
 from runtime import card as cards
 from runtime.card import Card, Column
 from runtime.onnx import NULL, label
+from runtime.prepared import Prepared
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 from skl2onnx.sklapi import CastTransformer
@@ -100,26 +101,6 @@ def kind(step: Any) -> str:
     return type(step).__name__
 
 
-def estimators(whole: Any) -> Iterator[Any]:
-    """Yield an estimator and all estimators inside it."""
-    left, seen = [whole], set()
-    while left:
-        thing = left.pop()
-        if id(thing) in seen:  # the nodes of Birch know each other
-            continue
-        if hasattr(thing, "get_params"):
-            yield thing
-            seen.add(id(thing))
-            thing = vars(thing)
-        elif type(thing).__module__.startswith("sklearn."):  # such as the parts of CalibratedClassifierCV
-            seen.add(id(thing))
-            thing = getattr(thing, "__dict__", None)
-        if isinstance(thing, dict):
-            thing = list(thing.values())
-        if isinstance(thing, list | tuple) and len(thing) < 1000:
-            left += reversed(thing)
-
-
 def other_words(step: Any) -> bool:
     return isinstance(step, CountVectorizer) and bool(
         step.analyzer != "word" or step.token_pattern != r"(?u)\b\w\w+\b" or step.tokenizer or step.preprocessor
@@ -197,6 +178,26 @@ def fault(model: Any, columns: list[Column]) -> str | None:
     )
 
 
+def unwrapped(model: Any) -> tuple[Any, Any]:
+    """Return a model without what is done around it, and the function of NumPy for its answer. Raises Refusal."""
+    if not isinstance(model, Prepared):
+        return model, None
+    if not hasattr(model.model, "predict"):
+        raise Refusal("it is a Python function")
+    if model.prepare is not None:
+        raise Refusal("`prepare` is Python code")
+    if model.inverse_func is not None and model.inverse_func not in UFUNCS:
+        raise Refusal("`inverse_func` is Python code")
+    return model.model, model.inverse_func
+
+
+def with_card(content: bytes, card: Card) -> bytes:
+    """Return model.onnx with another card."""
+    onnx = ModelProto.FromString(content)
+    set_model_props(onnx, {"card": cards.write(card)})
+    return onnx.SerializeToString(deterministic=True)
+
+
 def without_samplers(model: Any) -> Any:
     """Return a pipeline of imbalanced-learn as one of scikit-learn: its samplers only change the data for training."""
     if not type(model).__module__.startswith("imblearn.") or not isinstance(model, Pipeline):
@@ -217,8 +218,11 @@ def precisions(model: Any, largest: float) -> list[type]:
     return [np.float64] if trees and names - trees - set(EXACT_STEPS) else [np.float32, np.float64]
 
 
-def convert(model: Any, card: Card, number: type) -> bytes:
-    """Convert a fitted model, add its card, and return the file. Raises Refusal."""
+def convert(model: Any, card: Card, number: type, last: Any = None) -> bytes:
+    """Convert a fitted model, add its card, and return the file. `last` is a function of NumPy for the answer, or None.
+
+    Raises Refusal.
+    """
     served, lower = prepare(model, [column.name for column in card.columns if column.type == "text"])
     served, inverse = without_target(served)
     if number == np.float64:
@@ -239,8 +243,8 @@ def convert(model: Any, card: Card, number: type) -> bytes:
                 options=dict(filter(None, map(options, steps))),
                 target_opset=OPSETS,
             )
-        if inverse:
-            append(onnx, inverse)
+        for func in filter(None, (inverse, last)):
+            append(onnx, func)
     except Exception as error:
         text = " ".join(str(error).split()).split(". ")[0][:120].rstrip(".")
         if unknown := re.search(r"calculator for type '<class '[\w.]*?(\w+)'>|'(\w+)' object has no .*tags", text):
@@ -252,7 +256,7 @@ def convert(model: Any, card: Card, number: type) -> bytes:
 def finish(onnx: ModelProto, model: Any, card: Card, lower: list[str]) -> bytes:
     names = [node.name for node in onnx.graph.output]
     last = model.steps[-1][1] if isinstance(model, Pipeline) else model
-    labels = set(map(label, card.classes))
+    labels = range(len(card.classes)) if card.encoded else set(map(label, card.classes))
     if len(labels) < len(card.classes):
         raise Refusal("ONNX has no classes with decimals")
     vote = card.probabilities and kind(last) in VOTERS and len(names) > 1
@@ -279,7 +283,7 @@ def prepare(model: Any, texts: list[str]) -> tuple[Any, list[str]]:
         for step in vectorizers:
             step.lowercase = False
     for step in estimators(model):
-        if kind(step).startswith("XGB"):
+        if kind(step).startswith("XGB") and step.__sklearn_is_fitted__():  # others also keep the unfitted template
             step.get_booster().feature_names = None  # the converter wants f0, f1 and so on
         if isinstance(step, VotingClassifier):
             step.flatten_transform = False  # this affects transform(), not predict()

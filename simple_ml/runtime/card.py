@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing import Any, Literal
 
 FORMAT = 2  # raise it when a field changes its meaning
+MOST = 20  # rows without an answer that are named
 
 Type = Literal["number", "integer", "boolean", "text", "date", "date-time"]
 Form = Literal["frame", "series", "array", "texts", "records"]
@@ -50,10 +51,22 @@ class Extra:
 
 
 @dataclass(frozen=True)
+class Proof:
+    """How the model file was compared with the model itself, in a new process."""
+
+    rows: int  # that were asked as lists, in two orders
+    alone: int  # that were also asked one by one
+    kinds: list[str]  # of rows: known ones, and others made from them
+    difference: float  # the largest of a number or a probability
+    predictions: int  # rows for which the answer is also the one that the notebook gave; 0 if it was not asked
+    packages: dict[str, str]  # name: version, of what serves the file
+
+
+@dataclass(frozen=True)
 class Card:
     columns: list[Column]
     form: Form  # of the X that the model was fitted with
-    predicts: Type  # what a prediction is
+    predicts: Type | list[Type]  # what a prediction is; a list if the targets differ
     classes: list[str | int | float | bool]  # empty if the model does not predict one class
     targets: list[str] | int | None  # the names of several predicted values, or how many; None for one value
     probabilities: bool
@@ -63,12 +76,20 @@ class Card:
     description: str | None = None
     most_probable: bool = False  # the prediction is the most probable class, so predict() need not be asked
     outputs: list[str] = field(default_factory=list)  # of model.onnx: the predictions, the probabilities, the extras
+    encoded: bool = False  # model.onnx predicts the numbers of the classes, from 0
+    unread: list[Column] = field(default_factory=list)  # the model wants these, but no answer depends on them
+    proof: Proof | None = None
     format: int = FORMAT
 
     @property
     def example(self) -> dict[str, Cell]:
         """A row that the model answers."""
         return {column.name: column.example for column in self.columns}
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What /healthz says of the model."""
+        return {"title": self.title, "description": self.description, "trained": self.training}
 
     @property
     def class_names(self) -> list[str]:
@@ -86,11 +107,14 @@ class Answers:
 
 
 class NoAnswer(Exception):
-    """The model has no answer to a `row`, counted from 0, and why, as a sentence."""
+    """The model has no answer to some `rows`, counted from 0, and why, as a sentence.
 
-    def __init__(self, sentence: str, row: int) -> None:
+    It names at most MOST of them.
+    """
+
+    def __init__(self, sentence: str, rows: list[int]) -> None:
         super().__init__(sentence)
-        self.row = row
+        self.rows = rows
 
 
 def write(card: Card) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import os
 from pathlib import Path
 from runtime import card
-from runtime.card import Answers, NoAnswer
+from runtime.card import MOST, Answers, NoAnswer
 from typing import Any
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # otherwise ONNX Runtime reports to Microsoft
@@ -45,7 +45,9 @@ class OnnxModel:
             (node.name, column.name, DTYPES[node.type], column.lowercase)
             for node, column in zip(self.session.get_inputs(), self.card.columns, strict=True)
         ]
-        self.class_of = {label(value): value for value in self.card.classes}
+        self.class_of = {
+            number if self.card.encoded else label(value): value for number, value in enumerate(self.card.classes)
+        }
 
     def predict(self, rows: list[dict]) -> Answers:
         """Return the answers to rows. Raises NoAnswer for numbers so large that the model's answer is not a number."""
@@ -53,8 +55,8 @@ class OnnxModel:
         results = self.session.run(self.card.outputs, inputs)
         found, numbers = results[0], results[-1]
         if numbers.dtype.kind == "f" and np.count_nonzero(~np.isfinite(numbers)):  # faster than .all() for one row
-            row = int(np.flatnonzero(~np.isfinite(numbers).reshape(len(rows), -1).all(axis=1))[0])
-            raise NoAnswer("The model has no answer to numbers as large as these.", row)
+            bad = np.flatnonzero(~np.isfinite(numbers).reshape(len(rows), -1).all(axis=1))
+            raise NoAnswer("The model has no answer to numbers as large as these.", bad[:MOST].tolist())
         if self.card.most_probable:
             shares = numbers.astype(float).round(6).tolist()
             return Answers([self.card.classes[most(row)] for row in shares], shares)

@@ -1,26 +1,35 @@
 """Run model.pkl: any model, by the packages that trained it.
 
-The file is a line of JSON (the card), a line with the checksum of the rest, and a pickle of the model and of its X
-without rows. A pickle can run any code when it is loaded, so load only files that you or your image build has written.
+The file is a line of JSON (the card), a line with the checksum of the rest, and a pickle of the model, of its X without
+rows and, if they are not the usual ones, of scikit-learn's settings (sklearn.set_config). A pickle can run any code
+when it is loaded, so load only files that you or your image build has written.
 """
 
+import functools
 import hashlib
+import math
+import multiprocessing
 import numpy as np
 import pickle
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from runtime import card
-from runtime.card import Answers, Card, NoAnswer
+from runtime.card import MOST, Answers, Card, NoAnswer
+from runtime.prepared import same_length, values_of
 from runtime.table import table_of, to_input
 from typing import Any
+
+INFINITE = math.inf, -math.inf
 
 # how each of Card.extras is computed, by the model and its X
 EXTRAS: dict[str, Callable[[Any, Any], Any]] = {"score": lambda model, X: model.score_samples(X)}
 
 
 def content(described: Card, model: bytes) -> bytes:
-    """Return what model.pkl holds. `model` is a pickle of the model and of its X without rows, a DataFrame."""
+    """Return what model.pkl holds. `model` is a pickle: see above."""
     return f"{card.write(described)}\n{hashlib.sha256(model).hexdigest()}\n".encode() + model
 
 
@@ -41,60 +50,80 @@ class PickledModel:
         self.card, pickled = read(file)
         warnings.simplefilter("ignore")  # a row that makes a model warn would fill the log
         np.seterr(all="ignore")
-        self.model, empty = pickle.loads(pickled)
-        self.table = table_of(self.card.columns, empty, self.card.form)
+        self.model, empty, *settings = pickle.loads(pickled)
+        described = {column.name: column for column in [*self.card.columns, *self.card.unread]}
+        self.table = table_of([described[str(label)] for label in empty], empty, self.card.form)
+        self.unread = {column.name: column.example for column in self.card.unread}
         last = self.model.steps[-1][1] if hasattr(self.model, "steps") else self.model
         # CatBoost takes the number of threads in predict() only
         self.threads = {"thread_count": 1} if type(last).__module__.startswith("catboost") else {}
+        self.settings: Callable[[], AbstractContextManager] = nullcontext
         self.classes = np.array(self.card.classes, object)
         # True and 1 are the same key, so this also gives a class its type
         self.class_of = {value: value for value in self.card.classes}
+        if settings:
+            from sklearn import config_context
+
+            self.settings = functools.partial(config_context, **settings[0])
+        if {"tensorflow", "jax"} & sys.modules.keys():  # they hang in workers that are forked
+            multiprocessing.set_start_method("spawn", force=True)
 
     def predict(self, rows: list[dict]) -> Answers:
         """Return the answers to rows. Raises NoAnswer where the model does, or where its answer is not finite."""
+        failed: dict[int, Exception] = {}
+        parts = list(self.parts(rows, 0, failed))
+        if failed:
+            sentence = "The model fails for a row, or its answer is not a finite number."
+            raise NoAnswer(sentence, list(failed)) from next(iter(failed.values()))
+        if len(parts) == 1:
+            return parts[0]
+        return Answers(
+            [prediction for part in parts for prediction in part.predictions],
+            [shares for part in parts for shares in part.probabilities or []] if self.card.probabilities else None,
+            {extra.name: [one for part in parts for one in part.extras[extra.name]] for extra in self.card.extras},
+        )
+
+    def parts(self, rows: list[dict], start: int, failed: dict[int, Exception]) -> Iterator[Answers]:
+        """Yield the answers to rows. If the model fails, halve them until the rows are found for which it does."""
         try:
             found, shares, extras = self.ask(rows)
         except Exception as error:  # a model may raise whatever it likes
-            if len(rows) > 1:
-                return self.one_by_one(rows)
-            sentence = "The model fails for a row, or its answer is not a finite number."
-            raise NoAnswer(sentence, 0) from error
+            if len(rows) == 1:
+                failed[start] = error
+                return
+            middle = len(rows) // 2
+            for first, half in ((0, rows[:middle]), (middle, rows[middle:])):
+                if len(failed) < MOST:
+                    yield from self.parts(half, start + first, failed)
+            return
         predictions: list = found.reshape(len(rows), -1).tolist()
         if not self.card.targets:
             predictions = [values[0] for values in predictions]
         if self.card.classes:
             predictions = [self.class_of[value] for value in predictions]
         probabilities = None if shares is None else shares.round(6).tolist()
-        return Answers(predictions, probabilities, {name: values.tolist() for name, values in extras.items()})
+        yield Answers(predictions, probabilities, {name: values.tolist() for name, values in extras.items()})
 
     def ask(self, rows: list[dict]) -> tuple[np.ndarray, np.ndarray | None, dict[str, np.ndarray]]:
         """Return what the model says of rows: predictions, probabilities (rows, classes), and the extras, (rows,)."""
-        X = to_input(rows, self.table)
-        shares = np.asarray(self.model.predict_proba(X, **self.threads), float) if self.card.probabilities else None
-        if self.card.most_probable and shares is not None:
-            found = self.classes[shares.argmax(axis=1)]
-        else:
-            found = np.asarray(self.model.predict(X, **self.threads))
-        extras = {
-            extra.name: np.asarray(EXTRAS[extra.name](self.model, X), float).ravel() for extra in self.card.extras
-        }
-        for numbers in (found, shares, *extras.values()):
-            if numbers is not None and numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
-                raise FloatingPointError("an answer is not a finite number")
+        X = to_input([self.unread | row for row in rows] if self.unread else rows, self.table)
+        with self.settings():
+            shares = np.asarray(self.model.predict_proba(X, **self.threads), float) if self.card.probabilities else None
+            if self.card.most_probable and shares is not None:
+                found = self.classes[shares.argmax(axis=1)]
+            else:
+                found = values_of(same_length(self.model.predict(X, **self.threads), rows, "its predict()"))
+            extras = {
+                extra.name: np.asarray(EXTRAS[extra.name](self.model, X), float).ravel() for extra in self.card.extras
+            }
+        for values in (found, shares, *extras.values()):
+            if values is not None and not usable(values):
+                raise FloatingPointError("an answer is missing, or is not a finite number")
         return found, shares, extras
 
-    def one_by_one(self, rows: list[dict]) -> Answers:
-        """Halve the rows until the one is found for which the model fails."""
-        middle = len(rows) // 2
-        parts = []
-        for start, half in ((0, rows[:middle]), (middle, rows[middle:])):
-            try:
-                parts.append(self.predict(half))
-            except NoAnswer as error:
-                raise NoAnswer(str(error), start + error.row) from error.__cause__
-        one, other = parts
-        return Answers(
-            one.predictions + other.predictions,
-            None if one.probabilities is None else one.probabilities + (other.probabilities or []),
-            {name: values + other.extras[name] for name, values in one.extras.items()},
-        )
+
+def usable(values: np.ndarray) -> bool:
+    """Return whether no value is missing or infinite."""
+    if values.dtype.kind == "O":
+        return all(value is not None and value == value and value not in INFINITE for value in values.ravel())
+    return values.dtype.kind != "f" or bool(np.isfinite(values).all())

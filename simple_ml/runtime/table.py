@@ -63,11 +63,14 @@ def to_frame(rows: list[dict], columns: list[Column], dtypes: list[Any]) -> pd.D
 
 
 def to_array(rows: list[dict], names: list[str], dtype: np.dtype) -> np.ndarray | None:
-    """Return numbers as an array, or None if one of them is too large for the dtype: each column is then made alone."""
+    """Return numbers as an array, or None if the dtype cannot hold one of them: each column is then made alone."""
     try:
+        values = [[row[name] for name in names] for row in rows]
         if dtype.kind == "f":
-            return np.array([[row[name] for name in names] for row in rows], dtype)
-        return np.array([[int(row[name]) for name in names] for row in rows], dtype)
+            return np.array(values, dtype)
+        if any(value % 1 for some in values for value in some):
+            return None
+        return np.array([[int(value) for value in some] for some in values], dtype)
     except OverflowError:
         return None
 
@@ -79,6 +82,10 @@ def to_series(values: list, column: Column, dtype: Any) -> pd.Series:
     if column.type in ("date", "date-time"):
         return to_dates(values, dtype)
     if column.type == "integer":
+        values = [value if value is None else int(value) for value in values]
+    if column.type == "number" and pd.api.types.is_integer_dtype(dtype):
+        if any(value is not None and value % 1 for value in values):  # as pandas makes a column of 1 and 2.5
+            return pd.Series(values, dtype=float if isinstance(dtype, np.dtype) else "Float64")
         values = [value if value is None else int(value) for value in values]
     if isinstance(dtype, np.dtype) and dtype.kind in "iu":
         return pd.Series(values, dtype=float) if has_null else whole_numbers(values, dtype)  # as pandas reads a gap

@@ -11,7 +11,10 @@ from urllib.parse import quote
 
 MAX_ROWS = 100_000  # in one request
 MAX_MISTAKES = 20  # that one answer lists
-DETAILS = {"extra_forbidden": "The model has no such feature", "missing": "This feature is missing"}
+MAX_COMPARED = 50_000  # pairs of a feature and an unknown name, in one request
+INDEX = "", "index", "Unnamed: 0"  # what pandas calls its index in a file
+MAX_IGNORED = 20  # unknown names that the header of an answer lists, each of at most 100 characters
+DETAILS = {"missing": "This feature is missing"}
 LARGEST = 10**35  # of a number: a float32 ends at 3.4e38, and the model still has to scale it and to add
 
 
@@ -66,7 +69,7 @@ class Schema(NamedTuple):
 
 def schema(card: Card) -> Schema:
     """Return the types of the input and the output of a model."""
-    row = typed_dict("Row", {column.name: type_of(column) for column in card.columns})
+    row = typed_dict("Row", {column.name: type_of(column) for column in card.columns}, extra="allow")
     rows = Annotated[list[row], Field(min_length=1, max_length=MAX_ROWS)]  # type: ignore[valid-type]
     prediction = answer_of(card)
     return Schema(row, rows, prediction, list[prediction], TypeAdapter(row), TypeAdapter(rows))  # type: ignore[valid-type]
@@ -84,10 +87,15 @@ def type_of(column: Column) -> Any:
 
 def answer_of(card: Card) -> Any:
     """Return the type of an answer: a class, a number, or a value for each target, with what belongs to it."""
-    kind: Any = Literal[tuple(card.classes)] if card.classes else OUTPUTS[card.predicts]
-    if isinstance(card.targets, list):
-        kind = typed_dict("Targets", dict.fromkeys(card.targets, kind))
-    elif card.targets:
+    kind: Any
+    if isinstance(card.predicts, list) and isinstance(card.targets, list):
+        types = zip(card.targets, card.predicts, strict=True)
+        kind = typed_dict("Targets", {name: OUTPUTS[one] for name, one in types})
+    else:
+        kind = Literal[tuple(card.classes)] if card.classes else OUTPUTS[str(card.predicts)]
+        if isinstance(card.targets, list):
+            kind = typed_dict("Targets", dict.fromkeys(card.targets, kind))
+    if isinstance(card.targets, int):
         kind = Annotated[list[kind], Field(min_length=card.targets, max_length=card.targets)]
     fields = {"prediction": kind}
     if card.probabilities:
@@ -98,11 +106,65 @@ def answer_of(card: Card) -> Any:
     return typed_dict("Prediction", fields)
 
 
-def typed_dict(name: str, fields: dict[str, Any]) -> Any:
-    """Return the type of an object that has all these fields and no others."""
+def typed_dict(name: str, fields: dict[str, Any], extra: Literal["allow", "forbid"] = "forbid") -> Any:
+    """Return the type of an object that has all these fields."""
     made = TypedDict(name, fields)  # type: ignore[misc]  # mypy wants to see the fields
-    made.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[attr-defined]
+    made.__pydantic_config__ = ConfigDict(extra=extra, strict=True)  # type: ignore[attr-defined]
     return made
+
+
+def left_aside(rows: list[dict], card: Card, is_list: bool) -> dict[str, str]:
+    """Return the header Ignored-Columns: the names in rows that are no features. Without such names there is none.
+
+    Raises ValidationError for a name that is meant for a feature, so that a spelling mistake does not go unseen.
+    """
+    features = {column.name for column in card.columns}
+    seen, others = set(features), {}
+    for number, row in enumerate(rows):
+        if len(row) > len(features) and row.keys() - seen:  # every feature is there: types.rows has checked it
+            others |= {name: number for name in row if name not in seen}
+            seen |= row.keys()
+    if not others:
+        return {}
+    unknown = others.keys() - {column.name for column in card.unread} - set(INDEX)
+    if len(unknown) * len(features) > MAX_COMPARED:
+        raise mistake({(): f"{len(unknown)} names are no features of the model, which are too many"})
+    meant = {name: feature for name in others if name in unknown and (feature := misspelt(name, features))}
+    if meant:
+        places = {name: (others[name], name) if is_list else (name,) for name in meant}
+        raise mistake({places[name]: f"The model has no such feature. Did you mean {meant[name]}?" for name in meant})
+    names = [quote(name[:100], " /:()") or '""' for name in others]
+    return {"Ignored-Columns": ", ".join(names[:MAX_IGNORED])}
+
+
+def mistake(details: dict[tuple[int | str, ...], str]) -> ValidationError:
+    errors: Any = [
+        {"type": PydanticCustomError("name", "{text}", {"text": text}), "loc": place, "input": None}
+        for place, text in details.items()
+    ]
+    return ValidationError.from_exception_data("rows", errors)
+
+
+def misspelt(name: str, features: set[str]) -> str | None:
+    """Return the feature that a name is meant for: in other letters or, but for the shortest, within two edits."""
+    return next(
+        (
+            feature
+            for feature in sorted(features)
+            if feature.strip().lower() == name.strip().lower()
+            or within(name, feature, min(2, max(len(name), len(feature)) - 1))
+        ),
+        None,
+    )
+
+
+def within(one: str, other: str, edits: int) -> bool:
+    """Return whether at most so many edits (a letter added, left out or changed) turn one text into the other."""
+    if one == other or edits <= 0 or abs(len(one) - len(other)) > edits:
+        return one == other
+    if one[:1] == other[:1]:
+        return within(one[1:], other[1:], edits)
+    return any(within(*pair, edits - 1) for pair in ((one[1:], other), (one, other[1:]), (one[1:], other[1:])))
 
 
 def json_error(error: ValidationError) -> str | None:
@@ -124,9 +186,10 @@ def mistakes(error: ValidationError) -> list[dict[str, str]]:
     ]
 
 
-def bad_row(row: int, is_list: bool) -> list[dict[str, str]]:
-    """Return which row of a request the model has no answer for, as mistakes()."""
-    return [{"pointer": pointer((row,) if is_list else ()), "detail": "The model has no answer for this row"}]
+def bad_rows(rows: list[int], is_list: bool) -> list[dict[str, str]]:
+    """Return for which rows of a request the model has no answer, as mistakes()."""
+    places = [pointer((row,) if is_list else ()) for row in rows]
+    return [{"pointer": place, "detail": "The model has no answer for this row"} for place in places]
 
 
 def pointer(location: tuple[int | str, ...]) -> str:

@@ -1,0 +1,82 @@
+"""Prove that a model file answers as the model itself, in a new process; and what `predictions` of a notebook say."""
+
+import importlib.metadata
+import os
+import pandas as pd
+import sys
+import sysconfig
+from dataclasses import replace
+from export.columns import Refusal
+from export.elsewhere import Elsewhere
+from export.notebook import check_predictions
+from export.probe import Asked, Comparison, difference
+from pathlib import Path
+from runtime.card import Card, Proof
+from typing import Any, NamedTuple
+
+HERE = Path(__file__).resolve().parent.parent
+# where Python is, and where pip has installed packages
+PACKAGES = [path for path in sys.path if path and any(Path(path).glob("*.dist-info"))]
+INSTALLED = tuple(os.path.join(os.path.abspath(folder), "") for folder in [sysconfig.get_path("stdlib"), *PACKAGES])
+NEW_PROCESS = "in a new process, as the service starts it,"
+OUTSIDE = (
+    "what train.py sets or holds outside of the model (an environment variable, an option of pandas, a file beside it) "
+    "is not there when the service runs, so keep it inside of the model or of the function"
+)
+
+
+class Truth(NamedTuple):
+    """What the model itself answers."""
+
+    asked: Asked  # the first are rows of X, as a list
+    whole: pd.DataFrame  # all rows as they came
+    predictions: Any  # what the notebook says of them, or None
+
+    def comparison(self, card: Card) -> Comparison:
+        return Comparison(card, self.asked[0][1])
+
+
+def prove(name: str, content: bytes, card: Card, truth: Truth, packages: list[str]) -> Card:
+    """Return the card with the proof. Raises Refusal if the file answers differently in a new process."""
+    compare, names = truth.comparison(card), {column.name for column in card.columns}
+    asked = [
+        (probe._replace(rows=[{key: row[key] for key in row if key in names} for row in probe.rows]), expected)
+        for probe, expected in truth.asked
+    ]
+    try:
+        with Elsewhere(content, name, PACKAGES) as run:
+            wrong = difference(run, compare, asked)
+            if file := next((path for path in sorted(run.opened) if is_beside(path)), None):
+                raise Refusal(
+                    f"it opens {os.path.basename(file)} when it predicts, and the image does not hold this file, so "
+                    "read it once in train.py, outside of the function, and the model file keeps what it holds"
+                )
+            if wrong:
+                reason = f" ({run.failures[-1]})" if run.failures else ""
+                raise Refusal(
+                    f"in a new process, as the service starts it, it answers {wrong} differently{reason}; {OUTSIDE}"
+                )
+            if truth.predictions is not None:
+                check_predictions(run, truth.whole, truth.predictions, card, compare)
+    except ValueError as error:
+        raise Refusal(
+            f"in a new process, as the service starts it, it cannot be loaded ({error}); {OUTSIDE}"
+        ) from error
+    proof = Proof(
+        rows=sum(len(probe.rows) for probe, _ in asked if not probe.alone),
+        alone=sum(len(probe.rows) for probe, _ in asked if probe.alone),
+        kinds=list(dict.fromkeys(probe.what for probe, _ in asked)),
+        difference=float(f"{compare.largest:.3g}"),
+        predictions=0 if truth.predictions is None else len(truth.whole),
+        packages={package: importlib.metadata.version(package) for package in packages},
+    )
+    return replace(card, proof=proof)
+
+
+def is_beside(path: str) -> bool:
+    """Say whether a file is one of those beside train.py, which the image for serving does not hold."""
+    if path.isdigit() or path.startswith("<"):  # the number of an open file
+        return False
+    whole = os.path.abspath(path)
+    beside = not os.path.isabs(path) or whole.startswith((os.path.join(HERE, ""), os.path.join(os.getcwd(), "")))
+    return beside and not whole.startswith(INSTALLED)
