@@ -123,6 +123,8 @@ def main() -> None:
         kinds = types(arguments.url)
         rows = [{name: value(text, kinds.get(name, ())) for name, text in row.items()} for row in rows]
         answers = predict(rows if is_file else rows[0], arguments.url)
+        if others := [name or "(no name)" for name in rows[0] if kinds and name not in kinds]:
+            print(f"Not used by the model: {', '.join(others)}", file=sys.stderr)
         for answer in answers if is_file else [answers]:
             print(answer["prediction"])
     except (OSError, ValueError, csv.Error) as error:

@@ -151,10 +151,11 @@ def choose(
     except Refusal as refusal:
         content, report, card = as_pickle(model, card, table, truth)
         file, why = path.with_suffix(".pkl"), f"{refusal}, so {report}"
-    return file, content, f"{why}.\n" + summary(card, answers, frame)
+    todo = "" if isinstance(model, Prepared) else advice(frame)
+    return file, content, f"{why}.\n{summary(card, answers)}{todo}"
 
 
-def summary(card: Card, answers: list[Expected], frame: pd.DataFrame) -> str:
+def summary(card: Card, answers: list[Expected]) -> str:
     """Return what was compared, and a row as the service takes it."""
     assert card.proof
     proof, none = card.proof, sum(answer.predictions is None for answer in answers)
@@ -171,8 +172,7 @@ def summary(card: Card, answers: list[Expected], frame: pd.DataFrame) -> str:
         names = [column.name for column in card.unread]
         more = " and others" if len(names) > 5 else ""
         lines.append(f"Rows need no {', '.join(names[:5])}{more}, because no answer depends on it.")
-    said = [" ".join(lines), f"A row for the service: {shown(card.example)}", advice(frame)]
-    return "\n".join(filter(None, said))
+    return f"{' '.join(lines)}\nA row for the service: {shown(card.example)}"
 
 
 def copy_for_one_thread(model: Any) -> Any:
@@ -239,7 +239,7 @@ def as_onnx(model: Any, card: Card, frame: pd.DataFrame, truth: Truth) -> tuple[
             file.write_bytes(content)
             try:
                 run = OnnxModel(file)
-                wrong = difference(run, truth.comparison(card), truth.asked)
+                wrong = difference(run, truth.comparison(card), truth.lists)
             except Exception:  # ONNX Runtime raises a dozen unrelated types
                 wrong = "all rows, because it cannot run the converted model"
             if not wrong:
@@ -266,7 +266,7 @@ def as_pickle(model: Any, card: Card, table: Table, truth: Truth) -> tuple[bytes
             described = replace(card, most_probable=vote)
             file.write_bytes(pickled.content(described, pickle))
             run = pickled.PickledModel(file)
-            wrong = difference(run, truth.comparison(card), truth.asked)
+            wrong = difference(run, truth.comparison(card), truth.lists)
             if not wrong:
                 proved = prove(file.name, file.read_bytes(), described, truth, list(card.training.packages))
                 report = f"the packages that trained it serve it; {cost(run, truth.asked, None)}"
@@ -292,7 +292,7 @@ def cost(run: Runtime, asked: Asked, packages: tuple[str, ...] | None) -> str:
         run.predict(row)
         times.append(time.perf_counter() - start)
     seconds = sorted(times)[3]
-    time_of_row = f"{seconds:.2g} s" if seconds > 1 else f"{seconds * 1000:.2g} ms"
+    time_of_row = f"{seconds:.3g} s" if seconds >= 1 else f"{float(f'{seconds * 1000:.2g}'):g} ms"
     return f"its packages take {megabytes(packages):,.0f} MB in the image, and a row {time_of_row}"
 
 

@@ -15,6 +15,7 @@ if not __package__:
 
 from export import export
 from export.columns import Refusal, estimators
+from export.outputs import check
 
 
 def load(path: Path) -> Any:
@@ -31,6 +32,9 @@ def load(path: Path) -> Any:
                 model = joblib.load(path)
     except Exception as error:  # pickles fail in all kinds of ways
         text = " ".join(str(error).split())[:200].rstrip(".")
+        if own := re.search(r"attribute '(\w+)' on <module '(?:export.)?__main__'", text):
+            todo = "so call export(model, rows) in the notebook itself, or move it to a module beside train.py"
+            raise Refusal(f"{own[1]} in {path.name} is defined in the notebook that saved it, {todo}") from error
         raise Refusal(f"{path.name} cannot be read here ({type(error).__name__}: {text}); {saved_by(path)}") from error
     for each in caught:
         if hasattr(each.message, "original_sklearn_version"):
@@ -74,8 +78,11 @@ def texts_of(model: Any) -> set[str]:
     return found
 
 
-def rows_of(data: Path, model: Any) -> Any:
-    """Return the rows of a CSV file in a form that the model accepts. Raises Refusal."""
+def rows_of(data: Path, model: Any, predictions: str | None) -> tuple[Any, Any]:
+    """Return the rows of a CSV file in a form that the model accepts, and the column of predictions or None.
+
+    Raises Refusal.
+    """
     try:
         table = pd.read_csv(data, dtype=dict.fromkeys(texts_of(model), "str"))
     except ValueError as error:  # of the parser, or of the encoding
@@ -83,12 +90,19 @@ def rows_of(data: Path, model: Any) -> Any:
         raise Refusal(f"{data.name} cannot be read as a CSV file in UTF-8 ({text})") from error
     if table.empty:
         raise Refusal(f"{data.name} has no rows")
+    given = None
+    if predictions is not None:
+        if predictions not in table:
+            raise Refusal(f"{data.name} has no column {predictions}, for --predictions")
+        given = table.pop(predictions)
     names = getattr(model, "feature_names_in_", None)
     if names is not None:
         table.columns = [next((name for name in names if str(name) == column), column) for column in table]
         if missing := [str(name) for name in names if name not in table]:
             raise Refusal(f"{data.name} has no column {missing[0]}, which the model was fitted with")
         table = table[list(names)]
+    elif "Unnamed: 0" in table and table["Unnamed: 0"].tolist() == list(range(len(table))):
+        del table["Unnamed: 0"]  # the index that to_csv() writes
     dates = table.copy()
     for name in table.select_dtypes(["str", "object"]):
         with contextlib.suppress(ValueError, TypeError):
@@ -97,7 +111,7 @@ def rows_of(data: Path, model: Any) -> Any:
     for X in (table, dates, *texts, table.to_numpy()):
         with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
             model.predict(X[:3])
-            return X
+            return X, given
     raise Refusal(
         f"its predict() fails on the rows of {data.name}, which must have the columns that it was fitted with"
     )
@@ -109,16 +123,22 @@ def main() -> None:
     )
     parser.add_argument("model", type=Path, help="a file that joblib, pickle or skops has written")
     parser.add_argument("data", type=Path, help="a CSV file with rows that the model was trained on, or like them")
+    parser.add_argument(
+        "--predictions",
+        metavar="COLUMN",
+        help="the column that holds what the notebook itself predicts: compare with it",
+    )
     arguments = parser.parse_args()
     for path in (arguments.model, arguments.data):
         if not path.is_file():
             sys.exit(f"There is no file {path}.")
     try:
         model = load(arguments.model)
-        X = rows_of(arguments.data, model)
+        check(model)
+        rows, predictions = rows_of(arguments.data, model, arguments.predictions)
     except Refusal as refusal:
         sys.exit(f"This model cannot be served: {refusal}.")
-    export(model, X)
+    export(model, rows, predictions=predictions)
 
 
 if __name__ == "__main__":

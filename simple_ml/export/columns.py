@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from runtime.card import Column, Form, Gap, Type
-from runtime.prepared import Prepared, values_of
+from runtime.prepared import OtherRows, Prepared, values_of
 from runtime.table import Table, table_of, to_input
 from sklearn.preprocessing import FunctionTransformer
 from typing import Any
@@ -35,6 +35,7 @@ NEIGHBOURS = (
     "factorize(), rank(), mean() and the like) once in train.py, and keep it: see 'Your notebook prepares the data "
     "first' in README.md"
 )
+EACH_ROW = "so let it answer each row, without dropna(), drop_duplicates() or query()"
 UNSEEN = "\ufdd1"  # a text that is in no training data: Unicode reserves this code point for such uses
 
 
@@ -243,7 +244,7 @@ class Untouched:
     """Stands for a cell that nobody looks at: whatever is done with it raises an error."""
 
     def refuse(self, *_: Any) -> Any:
-        raise TypeError("this cell is used")
+        raise RuntimeError("this cell is used")  # pandas catches a TypeError
 
     __eq__ = __ne__ = __lt__ = __hash__ = __bool__ = __str__ = __repr__ = refuse  # type: ignore[assignment]
 
@@ -260,9 +261,13 @@ def unread(model: Any, X: pd.DataFrame) -> list[Any]:
     found = accepted(labels, untouched)
     if not found or len(found) == len(labels):  # a model that answers the same to everybody uses none
         return []
-    empty, turned = dict.fromkeys(found, [None] * len(some)), {label: some[label].tolist()[::-1] for label in found}
-    same = [same_answers(model, some, changed(some, values)) for values in (empty, turned)]
-    return found if all(same) else []
+
+    def indifferent(chosen: list[Any]) -> bool:
+        empty = dict.fromkeys(chosen, [None] * len(some))
+        turned = {label: some[label].tolist()[::-1] for label in chosen}
+        return all(same_answers(model, some, changed(some, values)) for values in (empty, turned))
+
+    return accepted(found, indifferent)
 
 
 def changed(X: pd.DataFrame, values: dict[Any, list]) -> pd.DataFrame:
@@ -293,7 +298,9 @@ def base_row(model: Any, X: pd.DataFrame, table: Table) -> dict[str, Any]:
         except Exception as error:  # a model may raise whatever it likes
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200].rstrip('.')}"
     try:
-        model.predict(to_input(rows, table))
+        model.predict(to_input(to_rows(X.iloc[:400]), table))
+    except OtherRows as error:
+        raise Refusal(f"{error} rows, {EACH_ROW}") from error
     except Exception:
         raise Refusal(f"its own predict() fails for a row of X, {shown(rows[-1])} ({reason})") from None
     raise Refusal(f"it answers several rows, but fails for {shown(rows[-1])} alone ({reason}); {NEIGHBOURS}")

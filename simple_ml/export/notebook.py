@@ -86,15 +86,17 @@ def agrees(got: Expected, want: Expected, compare: Comparison) -> bool:
     return list(map(str, got.predictions)) == list(map(str, want.predictions)) or got.predictions == want.predictions
 
 
-def advice(frame: pd.DataFrame) -> str | None:
-    """Return what to do if columns look as though a notebook had made them of others; None if they do not."""
+def advice(frame: pd.DataFrame) -> str:
+    """Return a line with what to do if columns look as though a notebook had made them of others, or nothing."""
     found, scaled = [], []
     for position, label in enumerate(map(str, frame)):
         series = frame.iloc[:, position].dropna()
         if series.dtype.kind not in "iufb" or not len(series):
             continue
         values = np.unique(series.astype(float))
-        is_code = 1 < len(values) <= min(30, len(series) / 2) and values.tolist() == list(range(len(values)))  # as of a LabelEncoder
+        is_code = 1 < len(values) <= min(30, len(series) / 2) and values.tolist() == list(
+            range(len(values))
+        )  # as of a LabelEncoder
         is_dummy = set(values) <= {0, 1} and re.fullmatch(r"(?!is_|has_|had_|was_|with_).+_.+", label, re.IGNORECASE)
         if is_dummy or (is_code and series.dtype.kind != "b") or re.fullmatch(r"(?i)(pca?|component)_?\d+", label):
             found.append(label)
@@ -102,6 +104,6 @@ def advice(frame: pd.DataFrame) -> str | None:
             scaled.append(label)
     found += scaled if len(scaled) > 1 else []
     if not found:
-        return None
+        return ""
     some = ", ".join(found[:4]) + (" and others" if len(found) > 4 else "")
-    return f"The columns {some} look as if a notebook had encoded or scaled them. {PREPARE}"
+    return f"\nThe columns {some} look as if a notebook had encoded or scaled them. {PREPARE}"

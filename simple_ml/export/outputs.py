@@ -3,9 +3,9 @@
 import contextlib
 import numpy as np
 import pandas as pd
-from export.columns import Refusal, to_rows
+from export.columns import EACH_ROW, Refusal, to_rows
 from runtime.card import Extra, Type
-from runtime.prepared import Prepared, values_of
+from runtime.prepared import OtherRows, Prepared, values_of
 from runtime.table import Table, to_input
 from sklearn.base import is_outlier_detector
 from typing import Any
@@ -34,7 +34,13 @@ def check(model: Any) -> None:
 def what_it_predicts(model: Any, frame: pd.DataFrame, table: Table, names: list[str] | None) -> dict[str, Any]:
     """Return the fields of the card that say what the model answers to a row. Raises Refusal."""
     rows = to_rows(frame.head(20))
-    answer = model.predict(to_input(rows, table))
+    try:
+        answer = model.predict(to_input(rows, table))
+    except OtherRows as error:
+        raise Refusal(f"{error} rows, {EACH_ROW}") from error
+    except Exception:  # a model may raise whatever it likes, for some of the rows
+        rows = [{column.name: column.example for column in table.columns}]
+        answer = model.predict(to_input(rows, table))
     found = values_of(answer)
     if found.ndim == 0 or len(found) != len(rows):
         raise Refusal("it does not predict one value for each row")

@@ -4,7 +4,7 @@ import contextlib
 import json
 import numpy as np
 import pandas as pd
-from export.columns import NEIGHBOURS, Refusal, shown, to_rows
+from export.columns import EACH_ROW, NEIGHBOURS, Refusal, shown, to_rows
 from runtime.card import Answers, Card, Column, NoAnswer
 from runtime.onnx import TIE
 from runtime.pickled import EXTRAS, usable
@@ -209,9 +209,7 @@ def ask(model: Any, probe: Probe, table: Table, card: Card) -> list[Expected]:
         return [Expected(list(map(plain, answer)), more) for answer, more in zip(found.tolist(), numbers, strict=True)]
     except OtherRows as error:
         if len(probe.rows) > 1:
-            raise Refusal(
-                f"{error} rows, so let it answer each row: no dropna(), drop_duplicates() or query() in it"
-            ) from error
+            raise Refusal(f"{error} rows, {EACH_ROW}") from error
         return [Expected(None, None)]
     except Exception:  # a model may raise whatever it likes
         if len(probe.rows) == 1:

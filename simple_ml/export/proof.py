@@ -32,6 +32,10 @@ class Truth(NamedTuple):
     whole: pd.DataFrame  # all rows as they came
     predictions: Any  # what the notebook says of them, or None
 
+    @property
+    def lists(self) -> Asked:
+        return [(probe, expected) for probe, expected in self.asked if not probe.alone]
+
     def comparison(self, card: Card) -> Comparison:
         return Comparison(card, self.asked[0][1])
 

@@ -17,7 +17,7 @@ class Model:
         """Load a model file, by default the one in this folder. Raises ValueError, with a sentence."""
         file = file or next((path for name in FILES if (path := FOLDER / name).exists()), None)
         if not file:
-            raise ValueError("There is no model.onnx or model.pkl here: run `python3 train.py` first.")
+            raise ValueError("There is no model.onnx or model.pkl here: run `python3 train.py`, which calls export().")
         # One processor for each worker. These must be set before the libraries are imported.
         os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         try:

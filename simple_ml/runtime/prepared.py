@@ -62,7 +62,7 @@ class Prepared:
         """Return the names of classes. Raises ValueError for what is not the number of one."""
         numbers = codes.astype(int)
         if (numbers != codes).any() or not ((numbers >= 0) & (numbers < len(self.names or []))).all():
-            raise ValueError(f"it predicts other values than 0 to {len(self.names or []) - 1}")
+            raise ValueError(f"it predicts other values than 0 to {len(self.names or []) - 1}, which have class_names")
         return np.array(self.names, object)[numbers]
 
     @property

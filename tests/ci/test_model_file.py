@@ -85,7 +85,7 @@ def test_a_card_that_does_not_fit(kind, change, reason, files, tmp_path):
 
 def test_no_file(tmp_path):
     run = start(copy_of("simple_ml", tmp_path))
-    expected = "There is no model.onnx or model.pkl here: run `python3 train.py` first.\n"
+    expected = "There is no model.onnx or model.pkl here: run `python3 train.py`, which calls export().\n"
     assert (run.returncode, run.stderr) == (1, expected)
 
 

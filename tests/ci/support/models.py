@@ -59,6 +59,7 @@ sys.path.insert(0, str(ROOT / "simple_ml"))
 from export import export as export
 from export import to_onnx as to_onnx
 from export.columns import as_table, to_rows
+from runtime import Model as Model
 
 threadpool_limits(1)  # so little data is slower on several processors
 
@@ -124,6 +125,15 @@ class Mean:
 
     def predict(self, X: pd.DataFrame) -> np.ndarray:
         return (X["age"] // 10).map(self.means_).fillna(self.means_.mean()).to_numpy()
+
+
+class Whole(Ratio):
+    """It wants whole numbers."""
+
+    def transform(self, X: pd.DataFrame) -> np.ndarray:
+        if X["age"].dtype.kind != "i":
+            raise TypeError("ages are whole numbers")
+        return X[["age"]].to_numpy()
 
 
 def dates(X: pd.DataFrame) -> pd.DataFrame:
@@ -289,6 +299,7 @@ CASES: dict[str, Case] = {
     "no converter": Case(make_pipeline(SplineTransformer(), LogisticRegression(max_iter=500)), FLOWERS, SPECIES, "pkl"),
     "own class": Case(make_pipeline(Ratio(), LinearRegression()), NUMBERS, SPENT, "pkl"),
     "own class, strict": Case(make_pipeline(Strict(), LogisticRegression()), PLAIN[["city"]], BUYS, "pkl"),
+    "strict about whole numbers": Case(make_pipeline(Whole(), LinearRegression()), NUMBERS[["age"]], SPENT, "pkl"),
     "lambda": Case(
         make_pipeline(FunctionTransformer(lambda X: X * 2), LogisticRegression(max_iter=500)), FLOWERS, SPECIES, "pkl"
     ),

@@ -1,0 +1,331 @@
+"""What notebooks do around a model is served: raw rows are answered as in the notebook, or export() refuses.
+
+The notebooks of support/notebooks.py are exported as simple_ml/README.md says, and asked by the unchanged app.py.
+"""
+
+import numpy as np
+import os
+import pandas as pd
+import pytest
+import sklearn
+from collections.abc import Callable
+from flask.testing import FlaskClient
+from helpers import copy_of
+from pathlib import Path
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, LabelEncoder
+from support.inprocess import service
+from support.models import Model, as_sent, export
+from support.notebooks import LAST, NOTEBOOKS, Notebook, loans, passengers
+from typing import Any
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+N = 300
+rng = np.random.default_rng(3)
+TOWNS = pd.DataFrame({"town": rng.choice(["Bern", "Graz", "Linz", "Wien"], N), "rooms": rng.integers(1, 7, N)})
+DEAR = np.where(TOWNS.town.isin(["Wien", "Linz"]) & (TOWNS.rooms > 2), "dear", "cheap")
+RENT = TOWNS.rooms * 300.0 + TOWNS.town.map({"Bern": 900, "Graz": 100, "Linz": 200, "Wien": 500})
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """The folder simple_ml without a model, in which export() runs."""
+    folder = copy_of("simple_ml", tmp_path / "simple_ml")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def ask(client: FlaskClient, rows: Any) -> Any:
+    answer = client.post("/predict", json=rows)
+    assert answer.status_code == 200, answer.text
+    return answer.json
+
+
+def close(got: Any, want: Any) -> bool:
+    if isinstance(want, dict):
+        return all(close(got[name], want[name]) for name in want)
+    return got == (pytest.approx(want, rel=1e-3) if isinstance(want, float) else want)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_raw_rows_are_answered_as_in_the_notebook(name, folder, capsys):
+    """In a list and alone: and of the columns, only those have to be sent that an answer depends on."""
+    rows, own, model, more, _ = NOTEBOOKS[name]()
+    export(model, rows[:-LAST], **more)
+    said = capsys.readouterr().out
+    want, sent = np.asarray(own).tolist(), as_sent(rows[-LAST:], model)
+    with service(folder) as client:
+        answers = ask(client, sent)
+        assert all(map(close, [answer["prediction"] for answer in answers], want)), said
+        needed = client.get("/openapi.json").json["components"]["schemas"]["Row"]["required"]
+        alone = [ask(client, {name: row[name] for name in needed}) for row in sent]
+    assert all(map(close, alone, answers))
+
+
+def test_only_what_is_read_has_to_be_sent(folder):
+    rows, _, model, more, _ = NOTEBOOKS["titanic_by_hand"]()
+    export(model, rows, **more)
+    row = as_sent(rows[:1], model)[0]
+    with service(folder) as client:
+        answer = client.post("/predict", json=row | {"Survived": 1, "": 0})
+        ignored = answer.headers["Ignored-Columns"].split(", ")
+        assert set(ignored) == {"PassengerId", "Name", "Ticket", "Cabin", "Survived", '""'}
+        schema = client.get("/openapi.json").json["components"]["schemas"]["Row"]
+        assert schema["required"] == ["Pclass", "Sex", "Age", "SibSp", "Fare", "Embarked"]
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("roms", 422), ("ROOMS", 422), (" rooms", 422), ("rooms2", 422), ("floor", 200), ("", 200), ("Größe, m²", 200)],
+)
+def test_a_name_that_is_meant_for_a_feature_is_no_other_column(folder, name, status):
+    export(LinearRegression().fit(TOWNS[["rooms"]], RENT), TOWNS[["rooms"]])
+    with service(folder) as client:
+        for body, place in (({"rooms": 2, name: 1}, ""), ([{"rooms": 2}, {"rooms": 2, name: 1}], "/1")):
+            answer = client.post("/predict", json=body)
+            assert answer.status_code == status
+            if status == 422:
+                assert [error["pointer"].startswith(f"#{place}/") for error in answer.json["errors"]] == [True]
+                assert "rooms" in answer.json["errors"][0]["detail"]
+            else:
+                assert answer.headers["Ignored-Columns"].isascii()
+
+
+def prepared_by(name: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """A preparation that looks at all rows: for one row alone, it makes something else of it."""
+    prepare: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
+        "LabelEncoder": lambda X: X.assign(town=LabelEncoder().fit_transform(X["town"])),
+        "factorize": lambda X: X.assign(town=pd.factorize(X["town"])[0]),
+        "category codes": lambda X: X.assign(town=X["town"].astype("category").cat.codes),
+        "drop_first": lambda X: pd.get_dummies(X, drop_first=True).reindex(columns=DUMMIES, fill_value=0),
+        "get_dummies": pd.get_dummies,
+        "rank": lambda X: X.assign(town=X["rooms"].rank()),
+        "mean": lambda X: X[["rooms"]] - X[["rooms"]].mean(),
+        "shift": lambda X: X.assign(town=X["rooms"].shift(fill_value=0)),
+        "cumsum": lambda X: X[["rooms"]].cumsum(),
+    }
+    return prepare[name]
+
+
+DUMMIES = ["rooms", "town_Bern", "town_Graz", "town_Linz", "town_Wien"]
+ALL_ROWS = [
+    "LabelEncoder",
+    "factorize",
+    "category codes",
+    "drop_first",
+    "get_dummies",
+    "rank",
+    "mean",
+    "shift",
+    "cumsum",
+]
+
+
+def refusal(*arguments: Any, **more: Any) -> str:
+    with pytest.raises(SystemExit) as refused:
+        export(*arguments, **more)
+    assert not list(Path().glob("model.*"))
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("name", ALL_ROWS)
+@pytest.mark.parametrize("how", ["prepare", "function", "step"])
+def test_what_looks_at_other_rows_is_refused(name, how, folder):
+    prepare = prepared_by(name)
+    model = LinearRegression().fit(prepare(TOWNS), RENT)
+    if how == "prepare":
+        said = refusal(model, TOWNS, prepare=prepare)
+    elif how == "function":
+        said = refusal(lambda X: model.predict(prepare(X)), TOWNS)
+    else:
+        said = refusal(make_pipeline(FunctionTransformer(prepare), LinearRegression()).fit(TOWNS, RENT), TOWNS)
+    assert "compute what comes from all rows" in said
+    assert "Your notebook prepares the data first" in said
+
+
+def rows_with_gaps() -> pd.DataFrame:
+    X = pd.DataFrame({"age": rng.integers(18, 80, 2000).astype(float), "pay": rng.normal(9, 1, 2000)})
+    return X.mask(rng.random(X.shape) < 0.005)
+
+
+GAPS = rows_with_gaps()
+OTHER_ROWS: dict[str, tuple[Callable[[pd.DataFrame], Any], str]] = {
+    "dropna": (lambda X: X.dropna().sum(axis=1), "dropna()"),
+    "drop_duplicates": (lambda X: X.fillna(0).drop_duplicates().sum(axis=1), "dropna()"),
+    "query": (lambda X: X.query("age > 18")["age"], "dropna()"),
+    "sort_values": (lambda X: X.fillna(0).sort_values("pay")["age"], "sort_values()"),
+    "sort_values, without its index": (lambda X: X.fillna(0).sort_values("pay")["age"].to_numpy(), "sort_values()"),
+    "sample": (lambda X: X.fillna(0).sample(frac=1)["age"].to_numpy(), "random"),
+    "a random answer": (lambda X: np.random.default_rng().random(len(X)), "random"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_ROWS)
+def test_each_row_has_one_answer_in_its_place(name, folder):
+    function, says = OTHER_ROWS[name]
+    X = pd.concat([GAPS, GAPS[:3]]).reset_index(drop=True)
+    assert says in refusal(function, X)
+
+
+class Guess(RegressorMixin, BaseEstimator):
+    """It drops rows with gaps, as only some of 2,000 have."""
+
+    def fit(self, X: Any, y: Any = None) -> "Guess":
+        return self
+
+    def predict(self, X: pd.DataFrame) -> np.ndarray:
+        return X.dropna()["age"].to_numpy()
+
+
+def test_a_model_that_drops_rows(folder):
+    assert "dropna()" in refusal(Guess(), GAPS)
+
+
+RATE = {"Bern": 2.0}
+
+
+def towns_file(X: pd.DataFrame) -> np.ndarray:
+    return X["rooms"].to_numpy() * len(Path("towns.csv").read_text())
+
+
+def environment(X: pd.DataFrame) -> np.ndarray:
+    return X["rooms"].to_numpy() * float(os.environ["RENT_OF_A_ROOM"])
+
+
+def default(X: pd.DataFrame) -> np.ndarray:
+    return X["rooms"].to_numpy() * float(os.environ.get("RENT_OF_A_ROOM", 1))
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [(towns_file, "towns.csv"), (environment, "RENT_OF_A_ROOM"), (default, "environment variable")],
+)
+def test_what_only_this_process_has_is_refused(function, says, folder, monkeypatch):
+    (folder / "towns.csv").write_text("Bern")
+    monkeypatch.setenv("RENT_OF_A_ROOM", "300")
+    assert says in refusal(function, TOWNS)
+
+
+def test_a_file_beside_train_py(folder):
+    file = folder / "towns.csv"
+    file.write_text("Bern")
+    assert "towns.csv" in refusal(lambda X: X["rooms"].to_numpy() * len(file.read_text()), TOWNS)
+
+
+def test_a_file_that_is_read_once(folder):
+    (folder / "towns.csv").write_text("Bern")
+    content = (folder / "towns.csv").read_text()
+    export(lambda X: X["rooms"].to_numpy() * len(content), TOWNS)
+    with service(folder) as client:
+        assert ask(client, {"rooms": 2}) == {"prediction": 8}
+
+
+def test_settings_of_scikit_learn(folder):
+    sklearn.set_config(transform_output="pandas")
+    try:
+        steps = make_pipeline(FunctionTransformer(), FunctionTransformer(lambda X: X[["rooms"]]), LinearRegression())
+        export(steps.fit(TOWNS[["rooms"]], RENT), TOWNS[["rooms"]])
+    finally:
+        sklearn.set_config(transform_output="default")
+    with service(folder) as client:
+        assert ask(client, [{"rooms": 2}, {"rooms": 3.5}])
+
+
+def test_predictions_of_the_notebook(folder, capsys):
+    X, y = TOWNS[["rooms"]], (TOWNS.rooms > 3).astype(int)
+    model = LogisticRegression().fit(X, y)
+    for predictions in (model.predict(X), model.predict_proba(X), model.predict_proba(X)[:, 1], list(model.predict(X))):
+        export(model, X, predictions=predictions)
+        assert f"All {N} answers are those of `predictions`." in capsys.readouterr().out
+    proof = Model(folder / "model.onnx").card.proof
+    assert proof is not None
+    assert proof.predictions == N
+    assert proof.alone >= 20
+    assert 0 <= proof.difference < 1e-6
+    assert set(proof.packages) == {"numpy", "onnxruntime"}
+
+
+@pytest.mark.parametrize("predictions", [[1], np.ones(N + 1)])
+def test_predictions_have_as_many_values_as_rows(folder, predictions):
+    X = TOWNS[["rooms"]]
+    assert "there are 300 rows" in refusal(LinearRegression().fit(X, RENT), X, predictions=predictions)
+
+
+def test_false_predictions(folder):
+    X = TOWNS[["rooms"]].assign(rent=RENT)
+    model = make_pipeline(FunctionTransformer(lambda X: X[["rooms"]]), LinearRegression()).fit(X, RENT)
+    said = refusal(model, X, predictions=model.predict(X) + np.where(np.arange(N) % 9, 0, 50))
+    assert said.count(" instead of ") == 3
+    assert "inverse_func=" in said
+    said = refusal(model, X, predictions=RENT)
+    assert "they look like the true values" in said
+    assert "the column rent" in said
+
+
+def test_the_same_model_without_what_the_notebook_does(folder):
+    model = LinearRegression().fit(TOWNS[["rooms"]], np.log1p(RENT))
+    own = np.expm1(model.predict(TOWNS[["rooms"]]))
+    assert "inverse_func=" in refusal(model, TOWNS[["rooms"]], predictions=own)
+    export(model, TOWNS[["rooms"]], predictions=own, inverse_func=np.expm1)
+    assert (folder / "model.onnx").exists()
+    with service(folder) as client:
+        two = float(own[TOWNS.rooms.tolist().index(2)])
+        assert ask(client, {"rooms": 2})["prediction"] == pytest.approx(two, 1e-5)
+
+
+@pytest.mark.parametrize("names", [["a"], ["a", "b", "c"]])
+def test_as_many_names_as_classes(folder, names):
+    X, y = TOWNS[["rooms"]], (TOWNS.rooms > 3).astype(int)
+    assert "those of the model are 0, 1" in refusal(LogisticRegression().fit(X, y), X, class_names=names)
+    assert "class_names" in refusal(lambda X: X["rooms"] - 1, X, class_names=names)  # its classes are 0 to 5
+
+
+def test_names_for_classes_that_have_names(folder):
+    X = TOWNS[["rooms"]]
+    assert "are cheap, dear" in refusal(LogisticRegression().fit(X, DEAR), X, class_names=["a", "b"])
+
+
+def test_class_names_in_onnx(folder):
+    X, y = TOWNS[["rooms"]], (TOWNS.rooms > 3).astype(int)
+    export(LogisticRegression().fit(X, y), X, class_names=["few", "many"])
+    assert (folder / "model.onnx").exists()
+    with service(folder) as client:
+        answers = ask(client, [{"rooms": 1}, {"rooms": 6}])
+    assert [answer["prediction"] for answer in answers] == ["few", "many"]
+    assert list(answers[0]["probabilities"]) == ["few", "many"]
+
+
+@pytest.mark.parametrize("name", [name for name in NOTEBOOKS if name not in ("spam", "car_prices", "incomes")])
+def test_prepared_columns_are_not_served_without_a_word(name, folder, capsys):
+    """What people do at first: they export the model with the X that the notebook has prepared."""
+    notebook: Notebook = NOTEBOOKS[name]()
+    if notebook.more:
+        y = np.arange(len(notebook.pasted)) % 2
+        export(LogisticRegression(max_iter=5).fit(notebook.pasted, y), notebook.pasted)
+        assert "export(model, rows, prepare=prepare)" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_raw_columns_get_no_advice(folder, capsys):
+    X, y = loans()
+    export(LogisticRegression().fit(X[["amount", "duration"]], y), X[["amount", "duration"]])
+    assert "prepare=" not in capsys.readouterr().out
+    X, y = passengers()
+    export(LinearRegression().fit(X[["Fare"]], y), X[["Fare"]])
+    assert "prepare=" not in capsys.readouterr().out
+
+
+def test_rows_without_an_answer_are_all_named(folder, capsys):
+    known = {"Bern": 1.0, "Graz": 2.0}
+
+    def function(X: pd.DataFrame) -> Any:
+        return X["town"].map(known)
+
+    export(function, TOWNS)
+    assert " rows of X have no answer." in capsys.readouterr().out
+    with service(folder) as client:
+        answer = client.post("/predict", json=[{"town": town} for town in ("Bern", "Rom", "Graz", "Oslo", "Bern")])
+    assert answer.status_code == 422
+    assert [error["pointer"] for error in answer.json["errors"]] == ["#/1", "#/3"]
