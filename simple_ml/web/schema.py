@@ -146,13 +146,12 @@ def mistake(details: dict[tuple[int | str, ...], str]) -> ValidationError:
 
 
 def misspelt(name: str, features: set[str]) -> str | None:
-    """Return the feature that a name is meant for: in other letters or, but for the shortest, within two edits."""
+    """Return the feature that a name is meant for: in other letters, or within two edits, or one if it is short."""
     return next(
         (
             feature
             for feature in sorted(features)
-            if feature.strip().lower() == name.strip().lower()
-            or within(name, feature, min(2, max(len(name), len(feature)) - 1))
+            if feature.strip().lower() == name.strip().lower() or within(name, feature, min(2, len(feature) // 2))
         ),
         None,
     )

@@ -7,10 +7,12 @@ import numpy as np
 import os
 import pandas as pd
 import pytest
+import requests
 import sklearn
+import subprocess
 from collections.abc import Callable
 from flask.testing import FlaskClient
-from helpers import copy_of
+from helpers import copy_of, process, python
 from pathlib import Path
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -329,3 +331,27 @@ def test_rows_without_an_answer_are_all_named(folder, capsys):
         answer = client.post("/predict", json=[{"town": town} for town in ("Bern", "Rom", "Graz", "Oslo", "Bern")])
     assert answer.status_code == 422
     assert [error["pointer"] for error in answer.json["errors"]] == ["#/1", "#/3"]
+
+
+THREADS = "from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(2)\npool.submit(int).result()\n"
+USES_THREADS = """
+import pandas as pd
+import tensorflow
+from export import export
+
+export(lambda X: [tensorflow.pool.submit(float, value).result() for value in X["a"]], pd.DataFrame({"a": range(100)}))
+"""
+
+
+def test_a_library_that_cannot_be_forked(tmp_path):
+    """As in TensorFlow, its threads do not exist in a process that was forked: the workers are started anew instead."""
+    packages = tmp_path / "packages"
+    (packages / "tensorflow-0.dist-info").mkdir(parents=True)
+    (packages / "tensorflow.py").write_text(THREADS)
+    folder = copy_of("simple_ml", tmp_path / "simple_ml")
+    (folder / "train.py").write_text(USES_THREADS)
+    environment = os.environ | {"PYTHONPATH": str(packages)}
+    subprocess.run([python("ci"), "train.py"], cwd=folder, env=environment, check=True)
+    with process("simple_ml", folder, "ci", GRANIAN_WORKERS="2", PYTHONPATH=str(packages)) as (url, _):
+        for _ in range(8):
+            assert requests.post(f"{url}/predict", json={"a": 2}, timeout=10).json() == {"prediction": 2.0}

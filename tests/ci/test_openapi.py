@@ -11,6 +11,7 @@ from support.schemas import HERE, assert_as_documented, document, fuzz
 from urllib.parse import urljoin
 
 DOCUMENTED = ["passing_arguments", "simple_ml", "image_classification"]
+HOOKS = {"simple_ml": "schemathesis_rows.py", "image_classification": "schemathesis_hooks.py"}
 CASES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", 500))  # that schemathesis draws for an operation
 SAMPLE = ROOT / "image_classification" / "samples" / "seven.png"
 
@@ -78,7 +79,7 @@ def test_errors_are_as_documented(example, statuses, server):
 
 @pytest.mark.parametrize("example", DOCUMENTED)
 def test_schemathesis_finds_nothing(example, server, tmp_path):
-    hooks = {"SCHEMATHESIS_HOOKS": str(HERE / "schemathesis_hooks.py")} if example == "image_classification" else {}
+    hooks = {"SCHEMATHESIS_HOOKS": str(HERE / HOOKS[example])} if example in HOOKS else {}
     report = fuzz(server(example), tmp_path, CASES, **hooks)
     assert report["operations"]["tested"] == 3
     assert report["test_cases"]["generated"] >= CASES
