@@ -107,7 +107,7 @@ def choose(
     targets: list[str] | None,
     features: dict[str, str],
     score: float | None,
-    about: dict[str, str | None],
+    about: dict[str, Any],
 ) -> tuple[Path, bytes, str]:
     """Return the file to write, its content, and what to say of it. Raises Refusal."""
     whole, form = as_table(X, model)

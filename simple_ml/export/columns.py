@@ -246,7 +246,7 @@ class Untouched:
     def refuse(self, *_: Any) -> Any:
         raise RuntimeError("this cell is used")  # pandas catches a TypeError
 
-    __eq__ = __ne__ = __lt__ = __hash__ = __bool__ = __str__ = __repr__ = refuse  # type: ignore[assignment]
+    __eq__ = __ne__ = __lt__ = __hash__ = __bool__ = __str__ = __repr__ = refuse
 
 
 def unread(model: Any, X: pd.DataFrame) -> list[Any]:

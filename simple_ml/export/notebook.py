@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import re
 from export.columns import Refusal, shown, to_rows
-from export.probe import Comparison, Expected, Runtime, plain, run_each
+from export.probe import Comparison, Expected, Runtime, run_each
 from runtime.card import Card
 from runtime.prepared import Prepared, values_of
 from typing import Any
@@ -20,7 +20,7 @@ def prepared(model: Any, prepare: Any, inverse_func: Any, class_names: Any) -> A
     """Return the model with what is done around it, or itself if that is nothing. Raises Refusal."""
     names = None
     if class_names is not None:
-        names = [plain(name) for name in np.asarray(class_names).tolist()]
+        names = values_of(class_names).tolist()
         classes = getattr(model, "classes_", range(len(names)))
         if list(classes) != list(range(len(names))):
             raise Refusal(
@@ -53,15 +53,12 @@ def check_predictions(run: Runtime, frame: pd.DataFrame, given: Any, card: Card,
                 same = len(shares) == len(want) and not compare.numbers_differ(shares, want)
             else:
                 none = all(value is None or value != value for value in want)
-                expected = Expected(None if none else list(map(plain, want)), None)
+                expected = Expected(None if none else want, None)
                 same = agrees(got, expected, compare)
             if not same:
-                said = (
-                    "no answer"
-                    if got.predictions is None
-                    else ", ".join(map(str, got.numbers if is_shares else got.predictions))
-                )
-                wrong.append(f"row {at}, {shown(rows[at - start])}: {said} instead of {', '.join(map(str, want))}")
+                answer = (got.numbers if is_shares else got.predictions) or ["no answer"]
+                said, wanted = (", ".join(map(str, values)) for values in (answer, want))
+                wrong.append(f"row {at}, {shown(rows[at - start])}: {said} instead of {wanted}")
     if wrong:
         truth = next((label for label in frame if frame[label].tolist() == values[:, 0].tolist()), None)
         why = (

@@ -50,7 +50,7 @@ def what_it_predicts(model: Any, frame: pd.DataFrame, table: Table, names: list[
     if names and len(names) != count:
         raise Refusal(f"`targets` has {len(names)} names, but the model predicts {count} values")
     classes = getattr(model, "classes_", None) if count == 1 else None
-    classes = [] if classes is None else [plain_class(value) for value in np.asarray(classes).tolist()]
+    classes = [] if classes is None else values_of(classes).tolist()
     for value in classes:
         if not isinstance(value, str | int | float | bool):
             raise inexpressible(value, model)
@@ -67,10 +67,6 @@ def what_it_predicts(model: Any, frame: pd.DataFrame, table: Table, names: list[
         "probabilities": bool(classes) and has_probabilities(model, frame, table, len(classes)),
         "extras": [SCORE] if count == 1 and is_detector and hasattr(model, "score_samples") else [],
     }
-
-
-def plain_class(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def type_of(values: np.ndarray, model: Any) -> Type:

@@ -206,7 +206,7 @@ def ask(model: Any, probe: Probe, table: Table, card: Card) -> list[Expected]:
         if not all(usable(part) for part in (found, *parts)):
             raise ValueError("an answer is missing, or is not a finite number")
         numbers = np.hstack(parts).tolist() if parts else [None] * len(found)
-        return [Expected(list(map(plain, answer)), more) for answer, more in zip(found.tolist(), numbers, strict=True)]
+        return [Expected(answer, more) for answer, more in zip(found.tolist(), numbers, strict=True)]
     except OtherRows as error:
         if len(probe.rows) > 1:
             raise Refusal(f"{error} rows, {EACH_ROW}") from error
@@ -216,11 +216,6 @@ def ask(model: Any, probe: Probe, table: Table, card: Card) -> list[Expected]:
             return [Expected(None, None)]
         single = [Probe(probe.what, [row], to_input([row], table)) for row in probe.rows]
         return [answer for one in single for answer in ask(model, one, table, card)]
-
-
-def plain(value: Any) -> Any:
-    """Return a value of NumPy as one of Python."""
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def run_each(run: Runtime, rows: list[dict]) -> list[Expected]:

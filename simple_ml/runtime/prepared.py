@@ -20,7 +20,13 @@ def same_length(made: Any, X: Any, who: str) -> Any:
 
 def values_of(found: Any) -> np.ndarray:
     """Return answers as an array: (rows,) or (rows, values). A DataFrame keeps the type of each column."""
-    return found.astype(object).to_numpy() if isinstance(found, pd.DataFrame) else np.asarray(found)
+    array = found.astype(object).to_numpy() if isinstance(found, pd.DataFrame) else np.asarray(found)
+    return np.frompyfunc(plain, 1, 1)(array) if array.dtype.kind == "O" and array.ndim else array
+
+
+def plain(value: Any) -> Any:
+    """Return a value of NumPy as one of Python."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 class Prepared:

@@ -119,7 +119,8 @@ def left_aside(rows: list[dict], card: Card, is_list: bool) -> dict[str, str]:
     Raises ValidationError for a name that is meant for a feature, so that a spelling mistake does not go unseen.
     """
     features = {column.name for column in card.columns}
-    seen, others = set(features), {}
+    seen = set(features)
+    others: dict[str, int] = {}
     for number, row in enumerate(rows):
         if len(row) > len(features) and row.keys() - seen:  # every feature is there: types.rows has checked it
             others |= {name: number for name in row if name not in seen}

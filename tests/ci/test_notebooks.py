@@ -11,13 +11,18 @@ import requests
 import sklearn
 import subprocess
 from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
 from flask.testing import FlaskClient
 from helpers import copy_of, process, python
 from pathlib import Path
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.compose import make_column_transformer
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, LabelEncoder
+from sklearn.preprocessing import FunctionTransformer, LabelEncoder, OneHotEncoder, StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 from support.inprocess import service
 from support.models import Model, as_sent, export
 from support.notebooks import LAST, NOTEBOOKS, Notebook, loans, passengers
@@ -333,6 +338,70 @@ def test_rows_without_an_answer_are_all_named(folder, capsys):
     assert [error["pointer"] for error in answer.json["errors"]] == ["#/1", "#/3"]
 
 
+class Frame:
+    """As Polars, Spark, Dask and others have it."""
+
+    def __init__(self, method: str):
+        setattr(self, method, None)
+
+
+RATES = pd.DataFrame({"a": np.arange(40.0)})
+OTHER_INPUT: dict[str, tuple[Any, str]] = {
+    "decimals": (RATES.map(lambda a: Decimal(a) / 4), "X['a'].astype(float)"),
+    "durations": (RATES.a.map(lambda a: timedelta(minutes=a)).to_frame(), "X['a'].dt.total_seconds()"),
+    "periods": (pd.DataFrame({"a": pd.period_range("2020", periods=40, freq="M")}), "X['a'].dt.to_timestamp()"),
+    "bytes": (RATES.map(lambda a: b"a"), "X['a'].str.decode"),
+    "complex numbers": (RATES.map(lambda a: complex(a)), "X['a'].astype(str)"),
+    "words as a matrix": (TfidfVectorizer().fit_transform(["good film", "bad film"]), "into one Pipeline"),
+    "Polars": (Frame("to_pandas"), "so give X.to_pandas()"),
+    "Spark": (Frame("toPandas"), "so give X.toPandas()"),
+    "Dask": (Frame("compute"), "so give X.compute()"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_INPUT)
+def test_what_cannot_be_sent_gets_a_sentence(name, folder):
+    X, says = OTHER_INPUT[name]
+    assert says in refusal(LinearRegression().fit(RATES, RATES.a), X)
+
+
+NAMES = {
+    "texts": np.array(["down", "up"]),
+    "whole numbers": np.array([3, 5]),
+    "yes and no": np.array([False, True]),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_labels_that_numpy_holds_as_objects(name, folder):
+    y = pd.Series([NAMES[name][int(a > 19)] for a in RATES.a], dtype=object)
+    export(DecisionTreeClassifier().fit(RATES, y if name == "texts" else y.astype(NAMES[name].dtype)), RATES)
+    with service(folder) as client:
+        answers = ask(client, [{"a": 0}, {"a": 39}])
+        assert [answer["prediction"] for answer in answers] == NAMES[name].tolist()
+    labels = dict(zip(NAMES[name].tolist(), NAMES[name], strict=True))
+    export(lambda X: np.array([labels[NAMES[name].tolist()[int(a > 19)]] for a in X["a"]], dtype=object), RATES)
+    with service(folder) as client:
+        assert ask(client, {"a": 39}) == {"prediction": NAMES[name].tolist()[1]}
+
+
+def test_halves_of_whole_numbers(folder):
+    """As the notebook itself would answer them; a column of an encoder stays a category."""
+    X = pd.DataFrame({"hours": [1, 2, 3, 4] * 5, "grade": [1, 1, 2, 2] * 5})
+    columns = make_column_transformer(
+        (StandardScaler(), ["hours"]), (OneHotEncoder(handle_unknown="ignore"), ["grade"])
+    )
+    model = make_pipeline(columns, LinearRegression()).fit(X, X.hours * 2.0 + X.grade)
+    export(model, X)
+    assert (folder / "model.onnx").exists()
+    with service(folder) as client:
+        assert ask(client, {"hours": 2.5, "grade": 1})["prediction"] == pytest.approx(6.0)
+        assert client.post("/predict", json={"hours": 2.5, "grade": 1.5}).status_code == 422
+        columns = client.get("/openapi.json").json["components"]["schemas"]["Row"]["properties"]
+        types = [columns[name].get("anyOf", [columns[name]])[0]["type"] for name in X]
+        assert types == ["number", "integer"]
+
+
 THREADS = "from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(2)\npool.submit(int).result()\n"
 USES_THREADS = """
 import pandas as pd
@@ -347,6 +416,7 @@ def test_a_library_that_cannot_be_forked(tmp_path):
     """As in TensorFlow, its threads do not exist in a process that was forked: the workers are started anew instead."""
     packages = tmp_path / "packages"
     (packages / "tensorflow-0.dist-info").mkdir(parents=True)
+    (packages / "tensorflow-0.dist-info" / "METADATA").write_text("Name: tensorflow\nVersion: 0\n")
     (packages / "tensorflow.py").write_text(THREADS)
     folder = copy_of("simple_ml", tmp_path / "simple_ml")
     (folder / "train.py").write_text(USES_THREADS)

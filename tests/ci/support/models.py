@@ -32,10 +32,11 @@ from sklearn.ensemble import (
 )
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.feature_selection import SelectFromModel
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Perceptron, Ridge
 from sklearn.model_selection import GridSearchCV, TunedThresholdClassifierCV
-from sklearn.multioutput import MultiOutputClassifier
+from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor, RegressorChain
 from sklearn.naive_bayes import GaussianNB, MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
@@ -279,6 +280,21 @@ CASES: dict[str, Case] = {
     "nullable dtypes": Case(mixed(LogisticRegression()), PLAIN.convert_dtypes(), BUYS, "onnx"),
     "XGBoost": Case(XGBClassifier(n_estimators=20, n_jobs=4), HOLES, iris.target[FLOWERS.index], "onnx"),
     "XGBoost, numbers": Case(XGBRegressor(n_estimators=20), NUMBERS, SPENT, "onnx"),
+    "XGBoost in a stack": Case(
+        StackingClassifier([("a", XGBClassifier(n_estimators=2)), ("b", GaussianNB())]), FLOWERS, SPECIES, "onnx"
+    ),
+    "XGBoost for several targets": Case(
+        MultiOutputRegressor(XGBRegressor(n_estimators=2)), FLOWERS, np.c_[iris.target, iris.target * 2.5], "onnx"
+    ),
+    "XGBoost chooses columns": Case(
+        make_pipeline(SelectFromModel(XGBClassifier(n_estimators=2)), LogisticRegression()),
+        FLOWERS,
+        iris.target[FLOWERS.index],
+        "onnx",
+    ),
+    "XGBoost in a chain": Case(
+        RegressorChain(XGBRegressor(n_estimators=2)), FLOWERS, np.c_[iris.target, iris.target * 2.5], "pkl"
+    ),
     "resampled": Case(
         make_imblearn_pipeline(RandomOverSampler(), LogisticRegression(max_iter=500)), NUMBERS, BUYS, "onnx"
     ),
