@@ -31,6 +31,12 @@ PROBLEM = {
     },
     "required": ["title", "status", "detail"],
 }
+IGNORED = {
+    "Ignored-Columns": {
+        "description": "The first names in the rows that are no features, with percent signs for other characters",
+        "schema": {"type": "string"},
+    }
+}
 
 
 def answer(description: str, schema: dict[str, Any], content_type: str = "application/json") -> dict[str, Any]:
@@ -59,13 +65,14 @@ def document(card: Card, types: Schema) -> dict[str, Any]:
     predict = {
         "operationId": "predict",
         "summary": "Predict for one row, or for a list of rows",
-        "description": "The body is JSON, whatever the Content-Type says. A list gives a list, in the same order.",
+        "description": "The body is JSON, whatever the Content-Type says. A list gives a list, in the same order. "
+        "Names that are no features are left aside, but one that is meant for a feature, as F1 for f1, is a 422.",
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": input_schema, "examples": examples}},
         },
         "responses": {
-            "200": answer("The prediction, or a list of predictions", output_schema),
+            "200": answer("The prediction, or a list of predictions", output_schema) | {"headers": IGNORED},
             "400": error("The body is not JSON"),
             "413": error(f"The body has {MAX_BYTES} bytes or more"),
             "415": error("The body is compressed, or not in UTF-8"),

@@ -237,6 +237,14 @@ def test_simple_ml_bad_csv(content, says, table_url, tmp_path):
     assert re.fullmatch(says, said), said
 
 
+def test_simple_ml_says_which_columns_are_not_used(table_url, tmp_path):
+    """Such as the index that pandas writes, which has no name."""
+    file = tmp_path / "rows.csv"
+    file.write_text(",f1,f2,f3,species\n0,5.1,3.5,1.4,setosa\n")
+    said = "Not used by the model: (no name), species\n"
+    assert run("simple_ml", file, "--url", table_url) == (0, "setosa\n", said)
+
+
 def test_simple_ml_without_the_file(table_url):
     code, _, said = run("simple_ml", "nowhere.csv", "--url", table_url)
     assert code == 1
