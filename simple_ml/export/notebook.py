@@ -41,6 +41,8 @@ def check_predictions(run: Runtime, frame: pd.DataFrame, given: Any, card: Card,
     """
     values = values_of(given)
     values = values.reshape(len(values), -1)
+    if card.encoded and set(values.ravel().tolist()) <= set(range(len(card.classes))) - set(card.classes):
+        values = np.array(card.classes, object)[values.astype(int)]  # the notebook says the numbers of the classes
     names, wrong = [column.name for column in card.columns], []
     floats = np.issubdtype(values.dtype, np.floating)
     is_shares = card.probabilities and floats and (values.shape[1] > 1 or not set(values.ravel()) <= set(card.classes))

@@ -297,7 +297,8 @@ def test_names_for_classes_that_have_names(folder):
 
 def test_class_names_in_onnx(folder):
     X, y = TOWNS[["rooms"]], (TOWNS.rooms > 3).astype(int)
-    export(LogisticRegression().fit(X, y), X, class_names=["few", "many"])
+    model = LogisticRegression().fit(X, y)
+    export(model, X, class_names=["few", "many"], predictions=model.predict(X))
     assert (folder / "model.onnx").exists()
     with service(folder) as client:
         answers = ask(client, [{"rooms": 1}, {"rooms": 6}])
