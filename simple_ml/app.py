@@ -8,12 +8,12 @@ import os
 from flask import Flask, render_template
 from granian.cli import cli
 from pydantic import ValidationError
-from pydantic_core import to_json
 from runtime import Model
 from runtime.card import NoAnswer
 from web.body import MAX_BYTES, Body, parsing
+from web.exchange import asked, hint, reply
 from web.openapi import docs
-from web.schema import bad_rows, json_error, left_aside, mistakes, schema
+from web.schema import bad_rows, json_error, mistakes, schema
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge, UnprocessableEntity
 from werkzeug.wrappers import Response
 
@@ -42,27 +42,23 @@ def healthz() -> dict:
 
 @app.post("/predict")
 def predict() -> Response:
-    """Answer an object of features with one prediction, and a list of objects with a list of predictions."""
+    """Answer an object of features with one prediction, a list of objects with a list, and a CSV file with another."""
     with Body() as body:
         text = body.read_all()
-        is_list = text.lstrip().startswith(b"[")
         with parsing(text):
             try:
-                rows = types.many_rows.validate_json(text) if is_list else [types.one_row.validate_json(text)]
-                headers = left_aside(rows, model.card, is_list)
-                answers = model.predict(rows)
+                question = asked(text, model.card, types)
+                return app.response_class(*reply(question, model))
             except ValidationError as error:
-                return invalid(error)  # inside the block, because the error still holds the whole input
+                return invalid(error, text)  # inside the block, because the error still holds the whole input
             except NoAnswer as error:
-                return problem(UnprocessableEntity(str(error)), errors=bad_rows(error.rows, is_list))
-            answer = to_json(answers if is_list else answers[0]) + b"\n"
-            return app.response_class(answer, 200, headers, "application/json")
+                return problem(UnprocessableEntity(str(error)), errors=bad_rows(error.rows, question.is_list))
 
 
-def invalid(error: ValidationError) -> Response:
+def invalid(error: ValidationError, text: bytearray) -> Response:
     if reason := json_error(error):
-        return problem(BadRequest(f"The body is not JSON ({reason})."))
-    detail = f"The model cannot use {error.error_count()} of the features or values."
+        return problem(BadRequest(f"The body is not JSON ({reason}).{hint(text)}"))
+    detail = f"The model cannot use {error.error_count()} of the features or values.{hint(text)}"
     return problem(UnprocessableEntity(detail), errors=mistakes(error))
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from runtime.card import Column, Form, Gap, Type
+from runtime.card import MISSING, Column, Form, Gap, Type
 from runtime.prepared import OtherRows, Prepared, values_of
 from runtime.table import Table, table_of, to_input
 from sklearn.preprocessing import FunctionTransformer
@@ -180,6 +180,8 @@ def describe(model: Any, X: pd.DataFrame, table: Table) -> list[Column]:
         example = example[:10] if column.type == "date" else example
         # "Found unknown categories": the service must refuse what the model refuses
         categories = values if name in fixed else None
+        texts = set(map(str, values)) if column.type == "text" else set()
+        column = replace(column, words=sorted(texts & set(MISSING)), padded=any(text[:1] == " " for text in texts))
         kind: Type = "number" if name in halves and name not in fixed else column.type
         columns.append(replace(column, type=kind, nullable=name in nullable, categories=categories, example=example))
     if not accepts({column.name: column.example for column in columns}):

@@ -3,7 +3,7 @@
 import os
 import traceback
 from pathlib import Path
-from runtime.card import NoAnswer
+from runtime.card import Answers, NoAnswer
 from typing import Any
 
 FOLDER = Path(__file__).resolve().parent.parent
@@ -36,12 +36,7 @@ class Model:
         score_samples). A row is {name of a column: its value}. The model runs once for all rows, which is much faster
         than row by row. Raises NoAnswer.
         """
-        try:
-            answers = self.run.predict(rows)
-        except NoAnswer as error:
-            if error.__cause__:  # what the model itself raised, for the log
-                traceback.print_exception(error.__cause__)
-            raise
+        answers = self.answers(rows)
         results = [{"prediction": prediction} for prediction in answers.predictions]
         if isinstance(self.card.targets, list):
             for result in results:
@@ -54,6 +49,15 @@ class Model:
             for result, value in zip(results, values, strict=True):
                 result[name] = value
         return results
+
+    def answers(self, rows: list[dict]) -> Answers:
+        """Return the same in columns, as CSV wants it. Raises NoAnswer."""
+        try:
+            return self.run.predict(rows)
+        except NoAnswer as error:
+            if error.__cause__:  # what the model itself raised, for the log
+                traceback.print_exception(error.__cause__)
+            raise
 
 
 def runtime_of(file: Path) -> Any:

@@ -9,6 +9,11 @@ from dataclasses import asdict, dataclass, field
 from pydantic import TypeAdapter, ValidationError
 from typing import Any, Literal
 
+# what pandas.read_csv reads as a missing value, unless it is told otherwise (pandas 3.0: na_values)
+MISSING = (
+    *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"),
+    *("NULL", "NaN", "None", "n/a", "nan", "null"),
+)
 FORMAT = 2  # raise it when a field changes its meaning
 MOST = 20  # rows without an answer that are named
 
@@ -30,6 +35,8 @@ class Column:
     description: str | None = None
     gap: Gap = "nan"  # what a missing value was in training: NaN or None
     lowercase: bool = False  # model.onnx gets its texts in small letters
+    words: list[str] = field(default_factory=list)  # those of Card.missing that are texts of this column, such as "NA"
+    padded: bool = False  # its texts may start with a blank, so those of a CSV file keep theirs
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,7 @@ class Card:
     encoded: bool = False  # model.onnx predicts the numbers of the classes, from 0
     unread: list[Column] = field(default_factory=list)  # the model wants these, but no answer depends on them
     proof: Proof | None = None
+    missing: list[str] = field(default_factory=lambda: list(MISSING))  # cells of a CSV file that are missing values
     format: int = FORMAT
 
     @property

@@ -58,6 +58,9 @@ TYPES: dict[str, Any] = {
 OUTPUTS: dict[str, Any] = {"number": float, "integer": int, "boolean": bool, "text": str}
 
 
+Place = tuple[int | str, ...]  # in the input: (3, "f1") is the feature f1 of the fourth row
+
+
 class Schema(NamedTuple):
     row: Any
     rows: Any
@@ -138,7 +141,7 @@ def left_aside(rows: list[dict], card: Card, is_list: bool) -> dict[str, str]:
     return {"Ignored-Columns": ", ".join(names[:MAX_IGNORED])}
 
 
-def mistake(details: dict[tuple[int | str, ...], str]) -> ValidationError:
+def mistake(details: dict[Place, str]) -> ValidationError:
     errors: Any = [
         {"type": PydanticCustomError("name", "{text}", {"text": text}), "loc": place, "input": None}
         for place, text in details.items()
@@ -192,6 +195,6 @@ def bad_rows(rows: list[int], is_list: bool) -> list[dict[str, str]]:
     return [{"pointer": place, "detail": "The model has no answer for this row"} for place in places]
 
 
-def pointer(location: tuple[int | str, ...]) -> str:
+def pointer(location: Place) -> str:
     """Return a location as a JSON Pointer (RFC 6901): `#/3/f1` is the feature f1 of the fourth row."""
     return "#" + "".join("/" + quote(str(part).replace("~", "~0").replace("/", "~1"), "~()") for part in location)

@@ -1,0 +1,242 @@
+"""Rows as CSV: what Excel, R, pandas and others write (RFC 4180, https://www.rfc-editor.org/rfc/rfc4180)."""
+
+import codecs
+import contextlib
+import csv
+import io
+import itertools
+import numpy as np
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from runtime.card import Answers, Card, Column
+from typing import Any, NamedTuple
+from web.schema import LARGEST, MAX_ROWS, Place, mistake
+from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+
+SEPARATORS = ";", "\t", ","
+MAX_OTHERS = 1000  # columns that are no features
+MAX_CELLS = 4_000_000
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
+THOUSANDS = re.compile(r"[+-]?\d{1,3}([.,]\d{3})+", re.ASCII)
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+PLAIN = re.compile(r"[\d.eE+\- ]*", re.ASCII)  # all that a number may hold; float() also reads 1_000 and nan
+YES_NO = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # at the start of a text, Excel runs it
+
+
+class Sheet(NamedTuple):
+    """A CSV file."""
+
+    separator: str
+    names: list[str]
+    body: str  # the lines below the names
+    rows: list[dict[str, Any]]  # as JSON has them
+    checked: bool  # every value is one that the schema allows
+
+
+def read(body: bytearray, card: Card) -> Sheet:
+    """Return the rows of a CSV file, and its cells as texts.
+
+    Raises BadRequest or UnsupportedMediaType for what is no CSV file, and ValidationError for ambiguous numbers.
+    """
+    text = decode(body)
+    first, _, rest = text.partition("\n")
+    declared = re.fullmatch(r'"?sep=(.)"?\r?', first, re.IGNORECASE)
+    text = rest if declared else text
+    padded = any(column.padded for column in card.columns)
+    separator = declared[1] if declared else separator_of(text, card)
+    first, _, rest = text.partition("\n")
+    try:
+        names = [name.strip() for name in next(lines_of(first, separator, padded), [])]
+        check_names(names, card)
+        most = min(MAX_ROWS, MAX_CELLS // len(names))
+        table = numbers_of(rest, names, card, separator, most)
+        if table is not None:
+            return Sheet(separator, names, rest, [dict(zip(names, row, strict=True)) for row in table], True)
+        found = itertools.islice(filter(None, lines_of(rest, separator, padded)), most + 1)
+        lines = list(found)  # empty lines are no rows, as in pandas.read_csv
+    except csv.Error as error:
+        raise BadRequest(f"The CSV file cannot be read ({error}).") from error
+    if not lines:
+        raise BadRequest("There is no row below the line with the names.")
+    if len(lines) > most:
+        raise BadRequest(f"The CSV file has more than {most} rows. Send it in parts.")
+    if {len(names)} != set(map(len, lines)):
+        row, cells = next((row, cells) for row, cells in enumerate(lines, 1) if len(cells) != len(names))
+        raise BadRequest(f"Row {row} has {len(cells)} cells, and there are {len(names)} names above.")
+    return Sheet(separator, names, rest, rows_of(lines, names, card, separator), False)
+
+
+def lines_of(text: str, separator: str, padded: bool) -> Iterator[list[str]]:
+    return csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=not padded, strict=True)
+
+
+def numbers_of(text: str, names: list[str], card: Card, separator: str, most: int) -> list[list[float]] | None:
+    """Return the rows of a plain table of numbers, and None for any other: NumPy reads it in a third of the time."""
+    kinds = {column.name: "" if column.categories else column.type for column in card.columns}
+    if '"' in text or kinds.keys() != set(names) or not set(kinds.values()) <= {"number", "integer"}:
+        return None
+    whole = [at for at, name in enumerate(names) if kinds[name] == "integer"]
+    with contextlib.suppress(ValueError), warnings.catch_warnings(action="ignore"):
+        table = np.loadtxt(io.StringIO(text), delimiter=separator, comments=None, ndmin=2, max_rows=most + 1)
+        fits = 0 < len(table) <= most and table.shape[1] == len(names)
+        if fits and (np.abs(table) <= LARGEST).all() and not (table[:, whole] % 1).any():
+            return table.tolist()
+    return None
+
+
+def rows_of(lines: list[list[str]], names: list[str], card: Card, separator: str) -> list[dict[str, Any]]:
+    """Return rows as JSON has them, but not yet checked. Raises ValidationError for ambiguous numbers."""
+    cells_of = dict(zip(names, zip(*lines, strict=True), strict=True))
+    columns = [(column, cells_of[column.name]) for column in card.columns if column.name in cells_of]
+    numbers = [found for column, found in columns if column.type in ("number", "integer")]
+    commas = any(DECIMAL_COMMA.fullmatch(cell.strip()) for found in numbers if "," in "".join(found) for cell in found)
+    mistakes: dict[Place, str] = {}
+    values = [values_of(column, found, card.missing, separator, commas, mistakes) for column, found in columns]
+    if mistakes:
+        raise mistake(mistakes)
+    features = [column.name for column, _ in columns]
+    rows = [dict(zip(features, row, strict=True)) for row in zip(*values, strict=True)]
+    rows[0] |= {name: None for name in names if name not in set(features)}  # left aside or refused, as in JSON
+    return rows
+
+
+def decode(body: bytearray) -> str:
+    """Return the text of a file in UTF-8, or in UTF-16 with its mark. Raises UnsupportedMediaType for others."""
+    if body.startswith(b"PK\x03\x04"):
+        raise UnsupportedMediaType("This is an Excel workbook. In Excel, save it as 'CSV UTF-8'.")
+    wide = body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as Excel writes "Unicode text"
+    try:
+        text = body.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = body.count(b"\n", 0, error.start) + 1
+        todo = "In Excel, save it as 'CSV UTF-8'; in R, write it with fileEncoding = \"UTF-8\""
+        raise UnsupportedMediaType(f"Line {line} of the CSV file is not in UTF-8. {todo}.") from error
+    if "\0" in text:
+        raise BadRequest("The CSV file holds a NUL character.")
+    return text
+
+
+def separator_of(text: str, card: Card) -> str:
+    """Return the separator with which the first line names most features."""
+    features = {column.name for column in card.columns}
+    first = text[: text.find("\n") if "\n" in text else len(text)]
+
+    def named(separator: str) -> int:
+        names = next(csv.reader([first], delimiter=separator, skipinitialspace=True), [])
+        return len(features & {name.strip() for name in names})
+
+    # a header that names none of them may still be told apart
+    return max(SEPARATORS, key=lambda separator: (named(separator), first.count(separator)))
+
+
+def check_names(names: list[str], card: Card) -> None:
+    features = [column.name for column in card.columns]
+    if not set(names) & set(features):
+        some = ", ".join(features[:10])
+        raise BadRequest(
+            f"The first line must name the columns, which are {some}{', …' if len(features) > 10 else ''}."
+        )
+    if len(names) > len(features) + MAX_OTHERS:
+        raise BadRequest(f"The first line has {len(names)} names, and the model has {len(features)} features.")
+    seen: set[str] = set()
+    for name in filter(None, names):
+        if name in seen:
+            raise BadRequest(f"Two columns have the name {name[:100]}. Rename or delete one.")
+        seen.add(name)
+
+
+def values_of(
+    column: Column,
+    cells: Sequence[str],
+    missing: list[str],
+    separator: str,
+    commas: bool,
+    mistakes: dict[Place, str],
+) -> list[Any]:
+    """Return the cells of a feature as JSON has them. `commas`: numbers of the file have a decimal comma.
+
+    What cannot be read stays a text, so that the check of the rows refuses it. A number that may mean two things is
+    noted in `mistakes`.
+    """
+    none = set(missing) - set(column.words)
+    if column.type == "text":
+        return [None if cell in none else cell for cell in cells]
+    cells = [cell.strip() for cell in cells]
+    if column.type.startswith("date"):
+        return [None if cell in none else cell for cell in cells]
+    if column.type == "boolean":
+        return [None if cell in none else YES_NO.get(cell.lower(), cell) for cell in cells]
+    number = whole if column.type == "integer" else float
+    with contextlib.suppress(ValueError):  # one of them is no number
+        if PLAIN.fullmatch("".join(cells)) and not commas:
+            return list(map(number, cells))
+    values: list[Any] = []
+    for row, cell in enumerate(cells):
+        if is_ambiguous(cell, separator, commas):
+            digits = re.sub("[.,]", "", cell)
+            mistakes[row, column.name] = f"{cell} may be {digits} or a decimal. Write it without a mark for thousands"
+        text = cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell
+        values.append(None if cell in none else number(text) if NUMBER.fullmatch(text) else cell)
+    return values
+
+
+def whole(text: str) -> float | int:
+    """Return a number, as an integer where it is whole: a category 1 is not 1.0."""
+    number = float(text)
+    return int(number) if number.is_integer() else number
+
+
+def is_ambiguous(cell: str, separator: str, commas: bool) -> bool:
+    """Return whether a number may be written with a mark for thousands or as a decimal: 1,500 or 1.500."""
+    if not THOUSANDS.fullmatch(cell):
+        return False
+    if len(re.findall("[.,]", cell)) > 1:
+        return True
+    return separator != ";" if "," in cell else commas
+
+
+def write(answers: Answers, card: Card) -> str:
+    """Return answers as CSV: a line with the names, and a line for each row."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([header(card), *cells_of(answers, card)])
+    return file.getvalue()
+
+
+def write_for_excel(answers: Answers, card: Card, sheet: Sheet) -> str:
+    """Return a file that Excel opens: the columns of the input and the answers, in the format of the input."""
+    file = io.StringIO()
+    writer = csv.writer(file, delimiter=sheet.separator, lineterminator="\r\n")
+    writer.writerow(map(safe, [*sheet.names, *header(card)]))
+    comma = sheet.separator == ";"  # as Excel has it where the decimal sign is a comma
+    padded = any(column.padded for column in card.columns)
+    rows = filter(None, lines_of(sheet.body, sheet.separator, padded))
+    for cells, answer in zip(rows, cells_of(answers, card), strict=True):
+        said = [str(value).replace(".", ",") if comma and isinstance(value, float) else value for value in answer]
+        writer.writerow(map(safe, [*cells, *said]))
+    return "\ufeff" + file.getvalue()
+
+
+def cells_of(answers: Answers, card: Card) -> Iterator[list[Any]]:
+    """Yield the answer to each row in one line: the predictions, the probabilities, the extras."""
+    count = len(answers.predictions)
+    predictions = answers.predictions if card.targets else [[value] for value in answers.predictions]
+    shares = answers.probabilities or [[]] * count
+    extras = zip(*answers.extras.values(), strict=True) if answers.extras else [()] * count
+    for prediction, share, extra in zip(predictions, shares, extras, strict=True):
+        yield [*prediction, *share, *extra]
+
+
+def header(card: Card) -> list[str]:
+    count = card.targets if isinstance(card.targets, int) else 0
+    targets = card.targets if isinstance(card.targets, list) else map(str, range(1, count + 1))
+    predictions = [f"prediction {name}" for name in targets] or ["prediction"]
+    shares = [f"probability {name}" for name in card.class_names] if card.probabilities else []
+    return [*predictions, *shares, *(extra.name for extra in card.extras)]
+
+
+def safe(cell: Any) -> Any:
+    """Return a cell that Excel does not run as a formula: a text that starts like one gets an apostrophe before it."""
+    is_formula = isinstance(cell, str) and cell.startswith(FORMULA)
+    return f"'{cell}" if is_formula and not NUMBER.fullmatch(cell.replace(",", ".")) else cell

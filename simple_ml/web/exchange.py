@@ -1,0 +1,53 @@
+"""What a request asks, and how it is answered: as JSON or, where the Content-Type is text/csv, as CSV."""
+
+import re
+from flask import request
+from pydantic_core import to_json
+from runtime import Model
+from runtime.card import Card
+from typing import NamedTuple
+from web.csv_text import Sheet, read, write, write_for_excel
+from web.schema import Schema, left_aside
+
+
+class Asked(NamedTuple):
+    rows: list[dict]
+    is_list: bool
+    headers: dict[str, str]  # of the answer
+    sheet: Sheet | None  # a CSV file
+
+
+def asked(body: bytearray, card: Card, types: Schema) -> Asked:
+    """Return the rows of a request, checked. Raises ValidationError, and HTTPException for a file that is not CSV."""
+    if request.mimetype == "text/csv":
+        sheet = read(body, card)
+        rows, is_list = sheet.rows if sheet.checked else types.many_rows.validate_python(sheet.rows), True
+    else:
+        sheet, is_list = None, body.lstrip().startswith(b"[")
+        rows = types.many_rows.validate_json(body) if is_list else [types.one_row.validate_json(body)]
+    return Asked(rows, is_list, left_aside(rows, card, is_list), sheet)
+
+
+def reply(question: Asked, model: Model) -> tuple[str | bytes, int, dict[str, str]]:
+    """Return the body, status and headers of the answer. For CSV, `Accept: application/json` asks for JSON, and
+    `?for=excel` for the whole table, as Excel opens it. Raises NoAnswer."""
+    sheet, kind = question.sheet, {"Content-Type": "text/csv; charset=utf-8; header=present"}
+    if sheet and request.args.get("for") == "excel":
+        return write_for_excel(model.answers(question.rows), model.card, sheet), 200, question.headers | kind
+    if sheet and request.accept_mimetypes.best_match(["text/csv", "application/json"]) != "application/json":
+        return write(model.answers(question.rows), model.card), 200, question.headers | kind
+    answers = model.predict(question.rows)
+    text = to_json(answers if question.is_list else answers[0]) + b"\n"
+    return text, 200, question.headers | {"Content-Type": "application/json"}
+
+
+def hint(body: bytearray) -> str:
+    """Return what to send instead of a body that looks like a well-known mistake; nothing if it does not."""
+    start = bytes(body[:1000]).lstrip()
+    if start.startswith(b'"'):
+        return " It is a text that holds JSON. In Python, send json=row and not json=json.dumps(row)."
+    if start.startswith((b"{'", b"[{'")) or re.match(rb"[\w.%+-]+=", start):
+        return " In Python, send json=row and not data=row."
+    if re.search(rb'":\s*\[', start):
+        return ' A value is not a list. In R, use toJSON(…, auto_unbox = TRUE, na = "null").'
+    return ""
