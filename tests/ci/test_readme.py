@@ -57,7 +57,8 @@ class Terminal:
     def __init__(self, folder: Path):
         self.folder = folder
         ours = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
-        self.environment = ours | {"PIP_NO_COMPILE": "1"}  # compiling packages takes longer than installing them
+        # to compile packages takes longer than to install them, and to compress an image well, longer than the rest
+        self.environment = ours | {"PIP_NO_COMPILE": "1", "GZIP": "-1"}
 
     def run(self, command: str) -> str:
         script = f"{command}\ncode=$?; pwd >&9; exit $code"
