@@ -34,7 +34,7 @@ test: .venv/tests $(EXAMPLES:%=.venv/%) simple_ml/model.onnx  ## check that ever
 	.venv/tests/bin/python -m pytest $(ARGS)
 
 test-all: environments  ## run every test, three at a time, also those that need Docker, npm and Chromium
-	.venv/ci/bin/python -m pytest -o norecursedirs= --numprocesses 3 --dist loadgroup $(ARGS)
+	.venv/ci/bin/python -m pytest -o norecursedirs= --numprocesses 3 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 environments: .venv/ci .venv/tests $(EXAMPLES:%=.venv/%) simple_ml/model.onnx .venv/image_classification-train .venv/benchmarks .venv/fuzz  ## make all that the tests need (-j2: two at a time)
 

@@ -9,7 +9,7 @@ import time
 import yaml
 from collections.abc import Callable
 from examples import ROOT, container, workers
-from helpers import assert_problem, latest_container
+from helpers import assert_problem
 from pathlib import Path
 
 pytestmark = pytest.mark.docker
@@ -59,7 +59,7 @@ def sixteen_at_once(image: Callable[[str], str], files: list[bytes]) -> list[req
         return answer
 
     limits = "--memory", MEMORY, "--memory-swap", MEMORY
-    with latest_container(), container(image("image_classification"), *limits) as (port, server):
+    with container(image("image_classification"), *limits) as (port, server):
         url = f"http://127.0.0.1:{port}"
         before = workers(server)
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
