@@ -24,9 +24,13 @@ NEEDS = {  # the marks of tests, and a command that works where they can run
 }
 
 
+TOGETHER = {
+    "names": ["test_readme", "test_make"],
+    "networks": ["test_swarm", "test_front_door", "test_compose", "test_faults"],
+}
 # groups that take the longest: they start first, so that no process is left alone with one in the end
-LONGEST = ["names", "test_swarm", "test_any_model", "test_large_pictures", "browser", "test_networks", "test_images"]
-LONGEST += ["test_health", "test_front_door", "test_functions", "test_telemetry", "test_faults", "test_train"]
+LONGEST = ["names", "networks", "test_large_pictures", "test_any_model", "browser", "test_images", "test_networks"]
+LONGEST += ["test_health", "test_functions", "test_telemetry", "test_train", "test_worked_examples", "test_openapi"]
 
 
 def rank(item: pytest.Item) -> int:
@@ -42,13 +46,12 @@ def works(command: list[str]) -> bool:
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Say which tests must not run beside each other, in different processes of pytest-xdist.
 
-    The tests of a file share their servers, those of pages share the browser, and the READMEs and `make run` use the
-    same ports and names of containers.
+    The tests of a file share their servers, and those of pages share the browser. The READMEs and `make run` use the
+    same ports and names of containers. A Swarm that begins or ends changes Docker's networks, so slow clients of other
+    containers could wait for ever.
     """
-    group = item.path.stem
-    if group in ("test_readme", "test_make"):
-        group = "names"
-    elif item.get_closest_marker("browser") and not item.get_closest_marker("docker"):
+    group = next((group for group, files in TOGETHER.items() if item.path.stem in files), item.path.stem)
+    if item.get_closest_marker("browser") and not item.get_closest_marker("docker"):
         group = "browser"
     item.add_marker(pytest.mark.xdist_group(group))
 
