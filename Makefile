@@ -34,7 +34,7 @@ test: .venv/tests $(EXAMPLES:%=.venv/%) simple_ml/model.onnx  ## check that ever
 	.venv/tests/bin/python -m pytest $(ARGS)
 
 test-all: environments  ## run every test, three at a time, also those that need Docker, npm and Chromium
-	.venv/ci/bin/python -m pytest -o norecursedirs= --numprocesses 3 --dist loadgroup $(ARGS)
+	.venv/ci/bin/python -m pytest -o norecursedirs= --numprocesses 3 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 environments: .venv/ci .venv/tests $(EXAMPLES:%=.venv/%) simple_ml/model.onnx .venv/image_classification-train .venv/benchmarks .venv/fuzz  ## make all that the tests need (-j2: two at a time)
 
@@ -42,7 +42,7 @@ lint: .venv/ci  ## check style, types and Dockerfiles
 	.venv/ci/bin/ruff check .
 	.venv/ci/bin/ruff format --check .
 	@for folder in $(EXAMPLES) benchmarks fuzz scripts tests tests/ci; do echo "mypy $$folder"; \
-		(cd $$folder && MYPYPATH=$(CURDIR)/scripts:$(CURDIR)/tests $(CURDIR)/.venv/ci/bin/mypy --config-file $(CURDIR)/pyproject.toml *.py $$(ls */__init__.py 2>/dev/null | xargs -rn1 dirname)) || exit 1; done
+		(cd $$folder && MYPYPATH=$(CURDIR)/scripts:$(CURDIR)/tests $(CURDIR)/.venv/ci/bin/mypy --cache-dir $(CURDIR)/.mypy_cache --config-file $(CURDIR)/pyproject.toml *.py $$(ls */__init__.py 2>/dev/null | xargs -rn1 dirname)) || exit 1; done
 	.venv/ci/bin/hadolint */Dockerfile*
 
 audit: .venv/ci  ## look for published flaws, unsafe native libraries and ended projects in the locked packages
@@ -108,8 +108,9 @@ simple_ml/model.onnx simple_ml/model.pkl: $(filter-out $(SERVING:%=simple_ml/%),
 	$(create_venv)
 
 # compiled now, because Python may be set not to do so later (PYTHONDONTWRITEBYTECODE), and each start then takes seconds
+COMPILE := --compile-bytecode
 define create_venv
 @echo "Installing $< into $@"
-@rm -rf $@ && $(UV) venv --quiet --python $(PYTHON) $@ && $(UV) pip install --quiet --compile-bytecode --python $@ --require-hashes -r $< || { rm -rf $@; exit 1; }
+@rm -rf $@ && $(UV) venv --quiet --python $(PYTHON) $@ && $(UV) pip install --quiet $(COMPILE) --python $@ --require-hashes -r $< || { rm -rf $@; exit 1; }
 @touch $@
 endef

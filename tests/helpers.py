@@ -1,7 +1,6 @@
 """What several files of tests share: an example as a process, waiting, and the check of an error."""
 
 import contextlib
-import fcntl
 import os
 import requests
 import shutil
@@ -63,14 +62,6 @@ def pickled(folder: Path) -> Path:
     subprocess.run([python("simple_ml-train"), "train.py"], cwd=folder, check=True, capture_output=True)
     assert (folder / "model.pkl").exists()
     return folder
-
-
-@contextlib.contextmanager
-def latest_container() -> Iterator[None]:
-    """Wait until no other process is in such a block. Only there is one's own container surely the latest one."""
-    with (ROOT / "README.md").open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def eventually(what: str, is_so: Callable[[], object], seconds: float = 60) -> None:

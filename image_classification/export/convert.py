@@ -111,7 +111,7 @@ def keras_source(network: Any, output: str | None) -> Source:
     kind = tf.as_dtype(getattr(inputs[0].dtype, "name", inputs[0].dtype))
     return Source(
         shape=tuple(inputs[0].shape[1:]),
-        run=lambda x: np.asarray(pick(network.predict(x, verbose=0))),
+        run=lambda x: np.asarray(pick(network.predict_on_batch(x))),
         convert=lambda shape, quantize: convert(function, empty, tf.TensorSpec(shape, kind), quantize),
         loss=str(name),
         steps=lambda shape: function.get_concrete_function(tf.TensorSpec(shape, kind)),

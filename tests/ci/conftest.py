@@ -24,6 +24,21 @@ NEEDS = {  # the marks of tests, and a command that works where they can run
 }
 
 
+TOGETHER = {
+    "names": ["test_readme", "test_make"],
+    "networks": ["test_swarm", "test_front_door", "test_compose", "test_faults"],
+}
+# groups that take the longest: they start first, so that no process is left alone with one in the end
+LONGEST = ["names", "networks", "test_large_pictures", "test_any_model", "browser", "test_images", "test_networks"]
+LONGEST += ["test_health", "test_functions", "test_telemetry", "test_train", "test_worked_examples", "test_openapi"]
+
+
+def rank(item: pytest.Item) -> int:
+    """Return the place of a test's group among the LONGEST, and after them for others."""
+    mark = item.get_closest_marker("xdist_group")
+    return LONGEST.index(mark.args[0]) if mark and mark.args[0] in LONGEST else len(LONGEST)
+
+
 def works(command: list[str]) -> bool:
     return bool(shutil.which(command[0])) and subprocess.run(command, capture_output=True).returncode == 0
 
@@ -31,16 +46,19 @@ def works(command: list[str]) -> bool:
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Say which tests must not run beside each other, in different processes of pytest-xdist.
 
-    Those with Docker look at the newest container and use fixed ports, a second browser cannot start beside the first,
-    and the tests of a file share their servers. Files that use Docker by themselves take turns (latest_container).
+    The tests of a file share their servers, and those of pages share the browser. The READMEs and `make run` use the
+    same ports and names of containers. A Swarm that begins or ends changes Docker's networks, so slow clients of other
+    containers could wait for ever.
     """
-    marks = [] if item.path.stem in ("test_large_pictures", "test_telemetry") else ["docker", "browser"]
-    group = next((mark for mark in marks if item.get_closest_marker(mark)), item.path.stem)
+    group = next((group for group, files in TOGETHER.items() if item.path.stem in files), item.path.stem)
+    if item.get_closest_marker("browser") and not item.get_closest_marker("docker"):
+        group = "browser"
     item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.hookimpl(trylast=True)  # after `-m` and `-k`
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=rank)
     for mark, command in NEEDS.items():
         if any(mark in item.keywords for item in items) and not works(command):
             raise pytest.UsageError(f"`{' '.join(command)}` does not work here, and tests in tests/ci need it.")

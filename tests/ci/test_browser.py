@@ -1,6 +1,6 @@
 """The pages in a real Chromium, as people use them: with mouse, finger, keyboard, clipboard and files.
 
-Every test runs on two phones, light and dark, and on a desktop, and its last state is checked as a whole: see `visit`.
+The last state of every test is checked as a whole on two phones, light and dark, and on a desktop: see `visit`.
 `SCREENSHOTS=1` also writes the pictures of the README anew.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from examples import ROOT
 from PIL import Image, ImageDraw
 from playwright.sync_api import FilePayload, Page, expect
-from support.pages import Visit, downloaded, run
+from support.pages import BOTH, Visit, downloaded, run
 
 PLAIN = "plain.test"  # this machine under a name that, unlike localhost, a browser does not trust without https
 SAMPLES = ROOT / "image_classification" / "samples"
@@ -121,6 +121,7 @@ def test_square_of_a_word(square):
     expect(page.locator("#answer.wrong")).to_contain_text("such as 5 or 2.5")
 
 
+@BOTH
 def test_one_flower(flowers):
     page = flowers()
     for name, value in {"f1": "4", "f2": "5", "f3": "10"}.items():
@@ -133,6 +134,7 @@ def test_one_flower(flowers):
     expect(page.locator("#answer")).to_have_text("")
 
 
+@BOTH
 def test_one_flower_by_keyboard_alone(flowers):
     page = flowers()
     for key in [
@@ -159,6 +161,7 @@ def test_one_bad_flower(flowers):
     expect(page.locator(".bars li")).to_have_count(0)
 
 
+@BOTH
 def test_paste_a_table(flowers):
     page = flowers()
     paste_text(page, "#rows", "f1\tf2\tf3\n5.1\t3.5\t1.4\n6.3\t3.3\t6.0\n")
@@ -248,6 +251,7 @@ def test_form_of_another_model(another_model, visit, tmp_path):
     expect(page.locator("#table td").nth(5)).to_have_text(str(answer["prediction"]))
 
 
+@BOTH
 def test_draw_a_three(digits, view):
     page = digits(refusals=None)  # half of a 3 may be none
     draw_three(page, "has_touch" in view)
@@ -279,6 +283,7 @@ def test_a_cleared_paper_is_not_sent(digits):
     expect(page.locator("#drawing .prediction")).to_contain_text("as you draw")
 
 
+@BOTH
 def test_a_dot_is_ink(digits):
     page = digits(refusals=None)
     page.locator("#paper").click()
@@ -313,6 +318,7 @@ def picture_file(image: Image.Image) -> FilePayload:
     return {"name": "picture.png", "mimeType": "image/png", "buffer": file.getvalue()}
 
 
+@BOTH
 def test_one_request_at_a_time_as_one_draws(digits, view):
     page = digits(refusals=None)
     under_way: list[int] = [0]
@@ -330,6 +336,7 @@ def test_one_request_at_a_time_as_one_draws(digits, view):
     assert max(most) == 1
 
 
+@BOTH
 def test_choose_two_pictures(digits):
     page = digits()
     page.get_by_label("Choose pictures").set_input_files([SAMPLES / "one.png", SAMPLES / "three.png"])
@@ -375,6 +382,7 @@ def test_paste_a_picture(digits):
     expect(page.locator("#results .prediction")).to_have_text("7")
 
 
+@BOTH
 def test_take_a_photo(digits, view):
     """The camera is offered where there is a touch screen; the browser then opens it itself."""
     page = digits()
@@ -387,6 +395,7 @@ def test_take_a_photo(digits, view):
     expect(page.locator("#results .prediction")).to_have_text("3")
 
 
+@BOTH
 @pytest.mark.parametrize("example", ["passing_arguments", "simple_ml", "image_classification"])
 def test_copy_the_command(server, visit, view, tmp_path, example):
     """Over plain HTTP, where browsers keep navigator.clipboard back; and what is copied runs, and answers the same."""

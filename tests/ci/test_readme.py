@@ -14,7 +14,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from examples import IMAGES, ROOT, docker
-from helpers import eventually, latest_container
+from helpers import eventually
 from markdown_it import MarkdownIt
 from pathlib import Path
 
@@ -51,13 +51,28 @@ def matches(shown: str, printed: str) -> bool:
     return re.fullmatch(pattern, printed.strip(), re.DOTALL) is not None
 
 
-class Terminal:
-    """A shell in a folder that remembers where `cd` went."""
+DOCKER = f"""\
+#!/bin/sh
+# Other tests start containers, too: those of the pages get a label, and the latest one is the latest of these
+case "$*" in
+    "run "*) shift; set -- run --label page "$@" ;;
+    "ps -lq") set -- "$@" --filter label=page ;;
+esac
+exec {shutil.which("docker")} "$@"
+"""
 
-    def __init__(self, folder: Path):
+
+class Terminal:
+    """A shell in a folder that remembers where `cd` went. To its `docker ps -lq`, only the pages' containers count."""
+
+    def __init__(self, folder: Path, tools: Path):
         self.folder = folder
+        (tools / "docker").write_text(DOCKER)
+        (tools / "docker").chmod(0o755)
         ours = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
-        self.environment = ours | {"PIP_NO_COMPILE": "1"}  # compiling packages takes longer than installing them
+        # to compile packages takes longer than to install them, and to compress an image well, longer than the rest
+        self.environment = ours | {"PIP_NO_COMPILE": "1", "GZIP": "-1"}
+        self.environment["PATH"] = f"{tools}:{os.environ['PATH']}"
 
     def run(self, command: str) -> str:
         script = f"{command}\ncode=$?; pwd >&9; exit $code"
@@ -84,22 +99,15 @@ def clone(tmp_path) -> Iterator[Path]:
     """A copy of what the repository holds, as `git clone` would give it. Its containers are removed in the end."""
     made = shutil.ignore_patterns(".git", ".venv", ".run", ".*_cache", "__pycache__", "model.onnx", "model.pkl", "sbom")
     shutil.copytree(ROOT, tmp_path / "clone", ignore=made)
-    before = containers()
-    with latest_container():  # which `docker stop $(docker ps -lq)` stops
-        yield tmp_path / "clone"
-    for name in containers() - before:
+    yield tmp_path / "clone"
+    for name in docker("ps", "--all", "--quiet", "--filter", "label=page").split():
         docker("rm", "--force", name)
 
 
-def containers() -> set[str]:
-    """Return the ids of all containers, except those of the tests' own images."""
-    lines = docker("ps", "--all", "--format", "{{.ID}} {{.Image}}").splitlines()
-    return {line.split()[0] for line in lines if not line.endswith(":tested")}
-
-
 @pytest.mark.parametrize("page", [*READMES, *PAGES])
-def test_page(page, clone):
-    terminal = Terminal((clone / page).parent if page in READMES else clone)
+def test_page(page, clone, tmp_path_factory):
+    tools = tmp_path_factory.mktemp("tools")
+    terminal = Terminal((clone / page).parent if page in READMES else clone, tools)
     names: dict[str, object] = {}
     for line, language, content in blocks(ROOT / page):
         if language == "console":
@@ -107,7 +115,7 @@ def test_page(page, clone):
                 printed = terminal.run(command)
                 assert matches(shown, printed), f"{page}, line {line}:\n$ {command}{printed}\nbut it shows:\n{shown}"
                 if command.startswith("docker run -d"):
-                    wait_until_it_answers(docker("ps", "--latest", "--quiet"))
+                    wait_until_it_answers(docker("ps", "--latest", "--quiet", "--filter", "label=page"))
         elif language == "pycon":
             os.chdir(terminal.folder)
             test = doctest.DocTestParser().get_doctest(content, names, page, page, line)

@@ -1,13 +1,13 @@
 """simple_ml: a saved model that this Python or these packages cannot read. The command says which Ubuntu can."""
 
+import importlib
 import pickle
 import pytest
-import subprocess
 import sys
 import types
 from examples import ROOT
-from helpers import python
 from pathlib import Path
+from support.inprocess import modules_of
 
 BOTH = "FROM ubuntu:24.04 (Python 3.12) or ubuntu:26.04 (Python 3.14)"
 
@@ -36,12 +36,14 @@ def unreadable(file: Path, state: dict[str, str]) -> None:
         (None, BOTH),
     ],
 )
-def test_it_names_the_release_of_ubuntu(tmp_path, version, ubuntu):
+def test_it_names_the_release_of_ubuntu(tmp_path, monkeypatch, version, ubuntu):
     unreadable(tmp_path / "saved.joblib", {"_sklearn_version": version} if version else {})
     (tmp_path / "rows.csv").write_text("a\n1\n")
-    command = [python("simple_ml-train"), "-m", "export", tmp_path / "saved.joblib", tmp_path / "rows.csv"]
-    done = subprocess.run(command, cwd=ROOT / "simple_ml", capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "saved.joblib cannot be read here (ModuleNotFoundError: No module named 'elsewhere'); " in done.stderr
-    assert f"scikit-learn {version} has saved it, and this is" in done.stderr or not version
-    assert done.stderr.endswith(f", {ubuntu}.\n")
+    monkeypatch.setattr(sys, "argv", ["export", str(tmp_path / "saved.joblib"), str(tmp_path / "rows.csv")])
+    # in this process, since it takes seconds to start another one
+    with modules_of(ROOT / "simple_ml"), pytest.raises(SystemExit) as end:
+        importlib.import_module("export.__main__").main()
+    said = str(end.value)
+    assert "saved.joblib cannot be read here (ModuleNotFoundError: No module named 'elsewhere'); " in said
+    assert f"scikit-learn {version} has saved it, and this is" in said or not version
+    assert said.endswith(f", {ubuntu}.")

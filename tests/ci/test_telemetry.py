@@ -5,7 +5,7 @@ import pytest
 import time
 from collections.abc import Callable, Iterator
 from examples import IMAGES, ask, container, docker, request_of
-from helpers import eventually, latest_container
+from helpers import eventually
 
 pytestmark = pytest.mark.docker
 SECONDS = 30  # ONNX Runtime's telemetry, where it is not switched off, asks after about ten
@@ -35,8 +35,7 @@ except socket.gaierror:
 @pytest.fixture
 def dns(image) -> Iterator[tuple[str, Callable[[], list[str]]]]:
     """A DNS server: its address, and a function that returns the names that it was asked for."""
-    with latest_container():
-        name = docker("run", "--detach", "--user", "0", image("hello_world"), "-c", DNS_SERVER)
+    name = docker("run", "--detach", "--user", "0", image("hello_world"), "-c", DNS_SERVER)
     try:
         eventually("the DNS server listens", lambda: docker("logs", name) == "ready")
         address = docker("inspect", "--format", "{{.NetworkSettings.IPAddress}}", name)
@@ -47,15 +46,13 @@ def dns(image) -> Iterator[tuple[str, Callable[[], list[str]]]]:
 
 def test_no_service_looks_up_a_name(image, dns):
     address, asked = dns
-    with latest_container():
-        control = docker("run", "--rm", "--dns", address, image("hello_world"), "-c", LOOK_UP)
+    control = docker("run", "--rm", "--dns", address, image("hello_world"), "-c", LOOK_UP)
     assert control == "no such name"
     names = set(asked())
     assert names == {"control.example"}  # so the server sees what a container asks for
     with contextlib.ExitStack() as containers:
         for example in IMAGES:
-            with latest_container():
-                port, _ = containers.enter_context(container(image(example), "--dns", address))
+            port, _ = containers.enter_context(container(image(example), "--dns", address))
             ask(port, request_of(example))
         time.sleep(SECONDS)
         assert set(asked()) == names

@@ -1,6 +1,8 @@
 """Models as people fit them on tables: each is exported, served, and must answer as the model itself does."""
 
 import contextlib
+import functools
+import importlib.metadata
 import numpy as np
 import os
 import pandas as pd
@@ -63,6 +65,8 @@ from export.columns import as_table, to_rows
 from runtime import Model as Model
 
 threadpool_limits(1)  # so little data is slower on several processors
+# export() asks for each model, and the answer takes a tenth of a second
+importlib.metadata.packages_distributions = functools.cache(importlib.metadata.packages_distributions)
 
 rng = np.random.default_rng(0)
 iris, diabetes = load_iris(as_frame=True), load_diabetes(as_frame=True)

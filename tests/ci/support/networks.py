@@ -10,7 +10,6 @@ import functools
 import json
 import keras
 import numpy as np
-import os
 import sys
 import tensorflow as tf
 import time
@@ -39,9 +38,7 @@ def make_pictures() -> None:
         noise = random.normal(0, 45, (height, width, 3))
         wave = 60 * np.sin(np.arange(width) / (1.3 + number))[:, None]
         pixels = (np.array(colour) * 0.8 + 20 + noise + wave).clip(0, 255).astype(np.uint8)
-        unfinished = FOLDER / f"{number}.{os.getpid()}"  # another process may be reading the same picture
-        Image.fromarray(pixels).save(unfinished, "PNG")
-        unfinished.rename(FOLDER / f"{number}.png")
+        Image.fromarray(pixels).save(FOLDER / f"{number}.png")
         PICTURES.append(f"{number}.png")
 
 

@@ -6,15 +6,18 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from playwright.sync_api import Browser, Page
-from typing import Any
+from typing import Any, Literal
 
 AXE = "4.14.1"  # axe-core's version
-PHONE: dict = {"has_touch": True, "is_mobile": True}
 VIEWS: dict[str, dict] = {
-    "small phone": PHONE | {"viewport": {"width": 320, "height": 568}, "color_scheme": "light"},
-    "phone, dark": PHONE | {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"},
+    "phone": {"has_touch": True, "is_mobile": True, "viewport": {"width": 390, "height": 844}, "color_scheme": "dark"},
     "desktop": {"viewport": {"width": 1280, "height": 800}, "color_scheme": "light"},
 }
+SCREENS: list[tuple[int, int, Literal["light", "dark"]]] = [
+    (320, 568, "light"),
+    (390, 844, "dark"),
+    (1280, 800, "light"),
+]
 Visit = Callable[..., Page]
 
 
@@ -24,9 +27,13 @@ def axe(npm_install) -> str:
     return (npm_install("axe-core", AXE) / "axe-core" / "axe.min.js").read_text()
 
 
-@pytest.fixture(params=VIEWS)
+@pytest.fixture
 def view(request: pytest.FixtureRequest) -> dict:
-    return VIEWS[request.param]
+    """A phone, or what a test with BOTH runs on: there a finger does other things than a mouse."""
+    return VIEWS[getattr(request, "param", "phone")]
+
+
+BOTH = pytest.mark.parametrize("view", VIEWS, indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +51,8 @@ def visit(browser: Browser, axe: str, view: dict, checked: set[tuple]) -> Iterat
     """Open an address; after the test, check that the page has kept all that is asked of every page.
 
     No error in the console (but for `refusals` answers that the test has provoked; None: any number), no request to
-    another host, nothing wider than the screen, and no violation of accessibility that axe-core could find.
+    another host, and on each of SCREENS nothing wider than the screen, and no violation of accessibility that axe-core
+    could find.
     """
 
     def open_page(address: str, refusals: int | None = 0) -> Page:
@@ -66,14 +74,16 @@ def visit(browser: Browser, axe: str, view: dict, checked: set[tuple]) -> Iterat
     opened: list[tuple[Page, str, int | None]] = []
     yield open_page
     for page, address, refusals in opened:
-        width = view["viewport"]["width"]
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        state = width, page.title(), page.evaluate(STATE)
-        if state not in checked:
-            page.evaluate(axe)
-            violations = page.evaluate("axe.run().then((result) => result.violations)")
-            assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in violations] == []
-            checked.add(state)
+        for width, height, scheme in SCREENS:
+            page.set_viewport_size({"width": width, "height": height})
+            page.emulate_media(color_scheme=scheme)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            state = width, page.title(), page.evaluate(STATE)
+            if state not in checked:
+                page.evaluate(f"window.axe || {axe}")
+                violations = page.evaluate("axe.run().then((result) => result.violations)")
+                assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in violations] == []
+                checked.add(state)
         refused = [
             text for text in console if "Failed to load resource: the server responded with a status of 4" in text
         ]
