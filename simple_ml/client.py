@@ -1,21 +1,19 @@
 """Send rows of features to the service and print its predictions. Needs `pip install requests`.
 
 `python3 client.py 4 5 10` sends f1, f2 and f3. `python3 client.py age=39 smoker=no` names the features.
-`python3 client.py rows.csv` sends a CSV file whose first line holds the names. It reads files from Excel, too.
+`python3 client.py rows.csv` sends a CSV file whose first line holds the names, as Excel, R or pandas write it.
 
 In Python: `from client import predict`, then `predict({"f1": 4, "f2": 5, "f3": 10})["prediction"]` is "virginica".
 """
 
 import argparse
-import contextlib
 import csv
 import io
-import math
 import re
 import requests
 import sys
 import time
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -60,53 +58,17 @@ def send(method: str, url: str, **body: Any) -> requests.Response:
                 time.sleep(0.5)
 
 
-def types(url: str) -> dict[str, list[str]]:
-    """Return the JSON types that the service takes for each feature, from its /openapi.json; nothing if it has none.
-
-    Raises requests.ConnectionError if nothing answers.
-    """
-    # another service may have no such document, or none with rows
-    with contextlib.suppress(requests.Timeout, ValueError, KeyError, TypeError, AttributeError):
-        document = send("GET", url.rpartition("/")[0] + "/openapi.json").json()
-        columns = document["components"]["schemas"]["Row"]["properties"].items()
-        return {name: [kind.get("type", "") for kind in column.get("anyOf", [column])] for name, column in columns}
-    return {}
+def row_of(values: list[str]) -> str:
+    """Return a row as CSV: `4 5 10` are f1, f2 and f3, and `age=39` has its name."""
+    pairs = [word.split("=", 1) if "=" in word else (f"f{i}", word) for i, word in enumerate(values, 1)]
+    file = io.StringIO()
+    csv.writer(file).writerows(zip(*pairs, strict=True))
+    return file.getvalue()
 
 
-def read(path: str) -> list[dict[str, str]]:
-    """Return the rows of a CSV file, all cells as text. Raises ValueError if a row is not as long as the header."""
-    rows = []
-    with open(path, "rb") as file:
-        content = file.read()
-    try:  # Excel writes a byte order mark first, or UTF-16 if asked for "Unicode text"
-        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not in UTF-8. In Excel, save it as 'CSV UTF-8'.") from error
-    marks = {mark: text.partition("\n")[0].count(mark) for mark in ",;\t"}
-    lines = csv.reader(
-        io.StringIO(text, newline=""), delimiter=max(marks, key=marks.__getitem__), skipinitialspace=True
-    )
-    names = next(lines, [])
-    for cells in filter(None, lines):
-        if len(cells) != len(names):
-            raise ValueError(f"{path}, line {lines.line_num}: {len(cells)} cells under {len(names)} names.")
-        rows.append(dict(zip(names, cells, strict=True)))
-    return rows
-
-
-def value(text: str, kinds: Sequence[str] = ()) -> float | bool | str | None:
-    """Return a cell as JSON: as the service wants it, or else null, true, false, a number or text, as it looks."""
-    if not text and ("null" in kinds or "string" not in kinds):
-        return None
-    if "string" in kinds:
-        return text  # 01234 is a text where the feature is one
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    decimal = text.replace(",", ".") if kinds and re.fullmatch(r"[-+]?\d+,\d+", text) else text  # 3,5 from Excel
-    try:
-        return float(decimal) if math.isfinite(float(decimal)) else text
-    except ValueError:
-        return text
+def say_what_is_left_aside(answer: requests.Response, **_: Any) -> None:
+    if ignored := answer.headers.get("Ignored-Columns"):
+        print(f"Not used by the model: {unquote(ignored)}", file=sys.stderr)
 
 
 def main() -> None:
@@ -114,21 +76,25 @@ def main() -> None:
         description="Print the prediction for a row of features, or for each row of a CSV file."
     )
     parser.add_argument("values", nargs="+", help="4 5 10 (for f1, f2, f3), or age=39 smoker=no, or rows.csv")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="write the rows and all answers to a file for Excel, too"
+    )
     parser.add_argument("--url", default=URL, help="address of the service (default: %(default)s)")
-    arguments = parser.parse_args()
-    pairs = [word.split("=", 1) if "=" in word else (f"f{i}", word) for i, word in enumerate(arguments.values, 1)]
+    # a blank before them, because otherwise -1e-3 would be an option
+    arguments = parser.parse_args([re.sub(r"^-(?=[\d.])", " -", word) for word in sys.argv[1:]])
     try:
-        is_file = arguments.values[0].lower().endswith(".csv")
-        rows = read(arguments.values[0]) if is_file else [dict(pairs)]
-        kinds = types(arguments.url)
-        rows = [{name: value(text, kinds.get(name, ())) for name, text in row.items()} for row in rows]
-        answers = predict(rows if is_file else rows[0], arguments.url)
-        if others := [name or "(no name)" for name in rows[0] if kinds and name not in kinds]:
-            print(f"Not used by the model: {', '.join(others)}", file=sys.stderr)
-        for answer in answers if is_file else [answers]:
+        file = Path(arguments.values[0])
+        is_file = file.suffix.lower() == ".csv"
+        body = file.read_bytes() if is_file else row_of(arguments.values).encode()
+        as_json = {"Content-Type": "text/csv", "Accept": "application/json"}
+        hooks = {"response": say_what_is_left_aside}
+        for answer in post(arguments.url, data=body, headers=as_json, hooks=hooks):
             print(answer["prediction"])
-    except (OSError, ValueError, csv.Error) as error:
-        sys.exit(str(error))
+        if arguments.output:
+            table = send("POST", f"{arguments.url}?for=excel", data=body, headers={"Content-Type": "text/csv"})
+            Path(arguments.output).write_bytes(table.content)
+    except (OSError, ValueError) as error:
+        sys.exit(str(error) if is_file else str(error).replace(" 0/", " "))  # of the only row
 
 
 if __name__ == "__main__":

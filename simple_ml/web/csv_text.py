@@ -134,10 +134,8 @@ def separator_of(text: str, card: Card) -> str:
 def check_names(names: list[str], card: Card) -> None:
     features = [column.name for column in card.columns]
     if not set(names) & set(features):
-        some = ", ".join(features[:10])
-        raise BadRequest(
-            f"The first line must name the columns, which are {some}{', …' if len(features) > 10 else ''}."
-        )
+        some = ", ".join(features[:10]) + (" and others" if len(features) > 10 else "")
+        raise BadRequest(f"The first line must name the columns: {some}.")
     if len(names) > len(features) + MAX_OTHERS:
         raise BadRequest(f"The first line has {len(names)} names, and the model has {len(features)} features.")
     seen: set[str] = set()

@@ -2,12 +2,13 @@
 
 import re
 from flask import request
+from pydantic import ValidationError
 from pydantic_core import to_json
 from runtime import Model
 from runtime.card import Card
 from typing import NamedTuple
 from web.csv_text import Sheet, read, write, write_for_excel
-from web.schema import Schema, left_aside
+from web.schema import Schema, left_aside, with_cells
 
 
 class Asked(NamedTuple):
@@ -21,11 +22,18 @@ def asked(body: bytearray, card: Card, types: Schema) -> Asked:
     """Return the rows of a request, checked. Raises ValidationError, and HTTPException for a file that is not CSV."""
     if request.mimetype == "text/csv":
         sheet = read(body, card)
-        rows, is_list = sheet.rows if sheet.checked else types.many_rows.validate_python(sheet.rows), True
+        rows, is_list = sheet.rows if sheet.checked else check(sheet.rows, types), True
     else:
         sheet, is_list = None, body.lstrip().startswith(b"[")
         rows = types.many_rows.validate_json(body) if is_list else [types.one_row.validate_json(body)]
     return Asked(rows, is_list, left_aside(rows, card, is_list), sheet)
+
+
+def check(rows: list[dict], types: Schema) -> list[dict]:
+    try:
+        return types.many_rows.validate_python(rows)
+    except ValidationError as error:
+        raise with_cells(error) from None
 
 
 def reply(question: Asked, model: Model) -> tuple[str | bytes, int, dict[str, str]]:

@@ -1,5 +1,7 @@
 """Describe the service: /openapi.json for programs (https://www.openapis.org), /docs is a page to read and try it."""
 
+import csv
+import io
 import json
 from flask import Blueprint, Response, redirect
 from flask_swagger_ui import get_swaggerui_blueprint
@@ -47,6 +49,12 @@ def error(description: str) -> dict[str, Any]:
     return answer(description, {"$ref": "#/components/schemas/Problem"}, "application/problem+json")
 
 
+def example_csv(card: Card) -> str:
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([card.example.keys(), card.example.values()])
+    return file.getvalue()
+
+
 def document(card: Card, types: Schema) -> dict[str, Any]:
     """Return the description in the format of OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.0)."""
     kinds = {"input": types.row | types.rows, "output": types.prediction | types.predictions}
@@ -65,17 +73,28 @@ def document(card: Card, types: Schema) -> dict[str, Any]:
     predict = {
         "operationId": "predict",
         "summary": "Predict for one row, or for a list of rows",
-        "description": "The body is JSON, whatever the Content-Type says. A list gives a list, in the same order. "
+        "description": "The body is JSON, whatever the Content-Type says, unless it is text/csv. A list gives a list, in "
+        "the same order. CSV gives CSV, or a list if the header Accept asks for JSON. "
         "Names that are no features are left aside, but one that is meant for a feature, as F1 for f1, is a 422.",
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": input_schema, "examples": examples}},
+            "content": {
+                "application/json": {"schema": input_schema, "examples": examples},
+                "text/csv": {"schema": {"type": "string"}, "example": example_csv(card)},
+            },
         },
         "responses": {
-            "200": answer("The prediction, or a list of predictions", output_schema) | {"headers": IGNORED},
-            "400": error("The body is not JSON"),
+            "200": {
+                "description": "The prediction, or a list of predictions",
+                "content": {
+                    "application/json": {"schema": output_schema},
+                    "text/csv": {"schema": {"type": "string"}},
+                },
+                "headers": IGNORED,
+            },
+            "400": error("The body is not JSON, or not CSV"),
             "413": error(f"The body has {MAX_BYTES} bytes or more"),
-            "415": error("The body is compressed, or not in UTF-8"),
+            "415": error("The body is compressed, not in UTF-8, or an Excel workbook"),
             "422": error("The model cannot use this input: `errors` lists the first mistakes"),
             "503": error("Too many large bodies came at once: try again"),
         },

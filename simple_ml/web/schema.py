@@ -149,6 +149,20 @@ def mistake(details: dict[Place, str]) -> ValidationError:
     return ValidationError.from_exception_data("rows", errors)
 
 
+def with_cells(error: ValidationError) -> ValidationError:
+    """Return the mistakes in a CSV file, with what stands in each cell."""
+    if error.error_count() > 10_000:
+        return error
+    details = error.errors(include_url=False, include_context=False)
+    return mistake(
+        {each["loc"]: DETAILS.get(each["type"]) or f"{each['msg']}, not {cell(each['input'])}" for each in details}
+    )
+
+
+def cell(value: Any) -> str:
+    return "an empty cell" if value is None else f'"{str(value)[:50]}"'
+
+
 def misspelt(name: str, features: set[str]) -> str | None:
     """Return the feature that a name is meant for: in other letters, or within two edits, or one if it is short."""
     return next(

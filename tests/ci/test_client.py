@@ -182,6 +182,8 @@ def test_passing_arguments_as_a_library(square_url):
         (["5.1", "3.5", "1.4"], "setosa"),
         (["f3=6", "f1=6.3", "f2=3.3"], "virginica"),
         (["6.3", "3.3", "f3=6"], "virginica"),
+        (["5,1", "3.5", "1.4"], "setosa"),
+        (["-5.1", "-.5e1", "-1e-3"], "versicolor"),
     ],
 )
 def test_simple_ml(arguments, species, table_url):
@@ -191,10 +193,11 @@ def test_simple_ml(arguments, species, table_url):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["four", "5"], r"[^\n]*\. f1: [^\n]*number; f3: [^\n]*missing\n"),
+        (["four", "5"], r"[^\n]*\. f1: [^\n]*number, not \"four\"; f3: [^\n]*missing\n"),
         (["4", "5", "10", "11"], r"[^\n]*\. f4: [^\n]*\n"),
-        (["4", "5", "nan"], r"[^\n]*\. f3: [^\n]*number\n"),
-        (["f1=", "f2=true", "f3=10"], r"[^\n]*\. f1: [^\n]*number; f2: [^\n]*number\n"),
+        (["4", "5", "nan"], r"[^\n]*\. f3: [^\n]*number, not an empty cell\n"),
+        (["f1=", "f2=true", "f3=10"], r"[^\n]*\. f1: [^\n]*an empty cell; f2: [^\n]*number, not \"true\"\n"),
+        (["4", "5", "1,500"], r"[^\n]*\. f3: 1,500 may be 1500 or a decimal[^\n]*\n"),
     ],
 )
 def test_simple_ml_bad(arguments, says, table_url):
@@ -209,6 +212,7 @@ def test_simple_ml_bad(arguments, says, table_url):
         "f1,f2,f3\n5.1,3.5,1.4\n6.3,3.3,6\n",
         "f1, f2, f3\n5.1, 3.5, 1.4\n\n6.3, 3.3, 6",
         '\ufeff"f3","f1","f2"\r\n1.4,5.1,3.5\r\n6,6.3,3.3\r\n',  # as Excel writes it
+        "\ufefff1;f2;f3\r\n5,1;3,5;1,4\r\n6,3;3,3;6\r\n",
     ],
 )
 def test_simple_ml_csv(content, table_url, tmp_path):
@@ -221,10 +225,10 @@ def test_simple_ml_csv(content, table_url, tmp_path):
     ("content", "says"),
     [
         (b"f1,f2,f3\n5.1,3.5,1.4\n6.3,,6\n", r"[^\n]*\. 1/f2: [^\n]*\n"),
-        (b"f1,f2,f3\n5.1,3.5,1.4\n6.3,6\n", r"[^\n]*rows.csv, line 3: 2 cells under 3 names.\n"),
-        (b"f1,f2,f3\n5.1,3.5,1.4,9\n", r"[^\n]*rows.csv, line 2: 4 cells under 3 names.\n"),
-        (b"f1,f2,f3\n", r"[^\n]*at least 1 [^\n]*\n"),
-        (b"", r"[^\n]*at least 1 [^\n]*\n"),
+        (b"f1,f2,f3\n5.1,3.5,1.4\n6.3,6\n", r"Row 2 has 2 cells, and there are 3 names above.\n"),
+        (b"f1,f2,f3\n5.1,3.5,1.4,9\n", r"Row 1 has 4 cells, and there are 3 names above.\n"),
+        (b"f1,f2,f3\n", r"There is no row below the line with the names.\n"),
+        (b"", r"The first line must name the columns: f1, f2, f3.\n"),
         (b"f1,f2,f3\n\xff,1,2\n", r"[^\n]*UTF-8[^\n]*\n"),
         (b'f1,f2,f3\n"' + b"1" * 200_000, r"[^\n]*field larger than[^\n]*\n"),
     ],
@@ -241,7 +245,7 @@ def test_simple_ml_says_which_columns_are_not_used(table_url, tmp_path):
     """Such as the index that pandas writes, which has no name."""
     file = tmp_path / "rows.csv"
     file.write_text(",f1,f2,f3,species\n0,5.1,3.5,1.4,setosa\n")
-    said = "Not used by the model: (no name), species\n"
+    said = 'Not used by the model: "", species\n'
     assert run("simple_ml", file, "--url", table_url) == (0, "setosa\n", said)
 
 
@@ -251,9 +255,13 @@ def test_simple_ml_without_the_file(table_url):
     assert "No such file" in said
 
 
-def test_simple_ml_cells():
-    code = "from client import value; print([value(text) for text in ' 4,-4.5,1e3,,true,FALSE,nan,inf,yes'.split(',')])"
-    assert as_library("simple_ml", code) == "[4.0, -4.5, 1000.0, None, True, False, 'nan', 'inf', 'yes']\n"
+def test_simple_ml_writes_a_file_for_excel(table_url, tmp_path):
+    rows, file = tmp_path / "rows.csv", tmp_path / "answers.csv"
+    rows.write_text("f1;f2;f3;note\n5,1;3,5;1,4;=1+1\n")
+    assert run("simple_ml", rows, "--output", file, "--url", table_url)[:2] == (0, "setosa\n")
+    header, answer = file.read_bytes().decode("utf-8-sig").splitlines()
+    assert header.startswith("f1;f2;f3;note;prediction;probability setosa;")
+    assert answer.startswith("5,1;3,5;1,4;'=1+1;setosa;0,98")
 
 
 def test_simple_ml_as_a_library(table_url):

@@ -63,6 +63,7 @@ from export import export as export
 from export import to_onnx as to_onnx
 from export.columns import as_table, to_rows
 from runtime import Model as Model
+from runtime.card import MISSING as MISSING
 
 threadpool_limits(1)  # so little data is slower on several processors
 # export() asks for each model, and the answer takes a tenth of a second

@@ -1,0 +1,209 @@
+"""simple_ml reads CSV as pandas read the training data, whoever wrote it: Excel, R, pandas, a person."""
+
+import csv
+import io
+import numpy as np
+import pandas as pd
+import pytest
+from collections.abc import Iterator
+from flask.testing import FlaskClient
+from helpers import copy_of
+from pathlib import Path
+from sklearn.linear_model import LinearRegression
+from support.inprocess import service
+from support.models import MISSING, as_sent, export
+
+TOWNS = pd.DataFrame(
+    {
+        "town": ["Köln", " Bonn", "NA", "Ulm, Süd"] * 15,
+        "cellar": ["dry", "damp", None, "dry"] * 15,
+        "rent": np.arange(60) * 25.5,
+        "rooms": [1, 2, 3, 4] * 15,
+        "size, m2": np.arange(60) + 10.0,
+        "own": [True, False, True, True] * 15,
+        "since": pd.date_range("2024-01-01", periods=60),
+    }
+)
+
+
+def said(X: pd.DataFrame) -> np.ndarray:
+    """Say how each row was read."""
+    X = X.assign(since=X["since"].dt.strftime("%Y-%m-%d")).astype(object)
+    return X.where(X.notna(), "-").astype(str).agg("|".join, axis="columns").to_numpy()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """The service for a function that says how it has read a row."""
+    folder = copy_of("simple_ml", tmp_path_factory.mktemp("csv") / "simple_ml")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        export(said, TOWNS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(folder) -> Iterator[FlaskClient]:
+    with service(folder) as client:
+        yield client
+
+
+def post(client: FlaskClient, body: str | bytes, path: str = "/predict", **headers: str):
+    data = body.encode() if isinstance(body, str) else body
+    return client.post(path, data=data, headers={"Content-Type": "text/csv"} | headers)
+
+
+def predictions(client: FlaskClient, body: str | bytes) -> list[str]:
+    answer = post(client, body, Accept="application/json")
+    assert answer.status_code == 200, answer.text
+    return [each["prediction"] for each in answer.json]
+
+
+HEADER = 'town,cellar,rent,rooms,"size, m2",own,since\n'
+SEMICOLONS = 'town;cellar;rent;rooms;"size, m2";own;since\n'
+ROW = "Köln,dry,1500.5,3,20,yes,2024-01-31"
+READ = "Köln|dry|1500.5|3|20.0|True|2024-01-31"
+
+
+@pytest.mark.parametrize(
+    ("body", "read"),
+    [
+        (HEADER + ROW, READ),
+        ("\ufeff" + HEADER + ROW + "\r\n", READ),
+        ((HEADER + ROW).encode("utf-16"), READ),
+        ((HEADER + ROW + "\n").replace("\n", "\r\n"), READ),
+        ("\n".join([HEADER.strip(), "", ROW, "", ""]), READ),
+        ('town;cellar;rent;rooms;"size, m2";own;since\nKöln;dry;1500,5;3;20,0;1;2024-01-31', READ),
+        ("sep=;\ntown;cellar;rent;rooms;size, m2;own;since\nKöln;dry;1500,5;3;20,0;TRUE;2024-01-31", READ),
+        ("town\tcellar\trent\trooms\tsize, m2\town\tsince\nKöln\tdry\t1500,5\t3\t20\ttrue\t2024-01-31", READ),
+        (HEADER + 'Köln,dry,"1500,5",3, 20 ,YES,2024-01-31', READ),
+        (HEADER + "Köln,dry,+15005e-1,3,20.,yes,2024-01-31", READ),
+        ('id,"size, m2",own,since,rooms,rent,cellar,town\n7,20,yes,2024-01-31,3,1500.5,dry,Köln', READ),
+        (" town , cellar, rent,rooms,'size, m2'".replace("'", '"') + ",own,since\n" + ROW, READ),
+        # a text keeps its blank where training had one, and NA where it was a text
+        (HEADER + ROW.replace("Köln", " Bonn"), READ.replace("Köln", " Bonn")),
+        (HEADER + ROW.replace("Köln", "NA"), READ.replace("Köln", "NA")),
+        (HEADER + ROW.replace("Köln", '"Ulm, Süd"'), READ.replace("Köln", "Ulm, Süd")),
+        *((HEADER + ROW.replace("dry", word), READ.replace("dry", "-")) for word in MISSING),
+    ],
+)
+def test_read(client, body, read):
+    assert predictions(client, body) == [read]
+
+
+def test_as_pandas_reads_it(client):
+    """Whatever pandas writes, with any gaps, is read as pandas itself would read it."""
+    table = TOWNS.copy()
+    text = table.to_csv(index=False)
+    again = pd.read_csv(
+        io.StringIO(text), parse_dates=["since"], keep_default_na=False, na_values={"cellar": list(MISSING)}
+    )
+    assert predictions(client, text) == said(again.convert_dtypes().astype(TOWNS.dtypes.to_dict())).tolist()
+
+
+def test_as_json(client):
+    rows = as_sent(TOWNS, None)
+    assert predictions(client, TOWNS.to_csv(index=False)) == [
+        each["prediction"] for each in client.post("/predict", json=rows).json
+    ]
+
+
+def row(**cells: str) -> str:
+    names = ["town", "cellar", "rent", "rooms", "size, m2", "own", "since"]
+    values = dict(zip(names, ROW.split(","), strict=True)) | cells
+    file = io.StringIO()
+    csv.writer(file).writerows([names, values.values()])
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        (row(rent="1,500"), 422, "#/0/rent 1,500 may be 1500 or a decimal"),
+        (row(rent="1.234.567"), 422, "1.234.567 may be 1234567 or a decimal"),
+        (row(rent="1,234.5"), 422, 'not "1,234.5"'),
+        (
+            HEADER.replace(",", ";").replace("size; m2", "size, m2") + "Köln;dry;1.500;3;20,5;yes;2024-01-31",
+            422,
+            "1.500 may be",
+        ),
+        (row(rent="1_000"), 422, 'not "1_000"'),
+        (row(rent="12 €"), 422, 'not "12 €"'),
+        (row(rent="inf"), 422, 'not "inf"'),
+        (row(rent="1" * 10_000), 422, "#/0/rent"),
+        (row(rent="1e999"), 422, "#/0/rent"),
+        (row(own="maybe"), 422, 'not "maybe"'),
+        (row(since="31.1.2024"), 422, 'not "31.1.2024"'),
+        (row(rooms="x" * 1_000_000), 400, "cannot be read"),
+        (
+            (HEADER + ROW).encode("cp1252"),
+            415,
+            "Line 2 of the CSV file is not in UTF-8. In Excel, save it as 'CSV UTF-8'",
+        ),
+        (b"PK\x03\x04" + bytes(100), 415, "Excel workbook"),
+        ((HEADER + ROW).replace("cellar", "town"), 400, "Two columns have the name town"),
+        (HEADER + ROW + ",1", 400, "Row 1 has 8 cells, and there are 7 names above."),
+        (HEADER + ROW.replace("Köln,", ""), 400, "Row 1 has 6 cells"),
+        (HEADER + ROW.replace("Köln", '"Köln') + "\n" + ROW, 400, "cannot be read"),
+        (HEADER + ROW.replace("Köln", "K\0ln"), 400, "NUL"),
+        (HEADER, 400, "no row below"),
+        ("", 400, "must name the columns: town, cellar"),
+        (ROW, 400, "must name the columns"),
+        ("," * 100_000 + "\n" + ROW, 400, "must name the columns"),
+        ("town" + "," * 100_000 + "\n" + ROW, 400, "100001 names"),
+        (HEADER.replace("rent,", "") + ROW.replace("1500.5,", ""), 422, "#/0/rent This feature is missing"),
+        (
+            HEADER.replace("since", "since,Rent") + ROW + ",5",
+            422,
+            "#/0/Rent The model has no such feature. Did you mean rent?",
+        ),
+        (HEADER + f"{ROW}\n" * 100_001, 400, "more than 100000 rows"),
+    ],
+    ids=range(27),
+)
+def test_refused(client, body, status, says):
+    answer = post(client, body)
+    assert (answer.status_code, answer.content_type) == (status, "application/problem+json"), answer.text[:300]
+    errors = [f"{each['pointer']} {each['detail']}" for each in answer.json.get("errors", [])]
+    assert says in " ".join([answer.json["detail"], *errors])
+    assert len(answer.data) < 3000
+
+
+def test_the_answer_is_csv(client):
+    answer = post(client, HEADER + f"{ROW}\n" * 2)
+    assert answer.content_type == "text/csv; charset=utf-8; header=present"
+    assert answer.text == f"prediction\n{READ}\n{READ}\n"
+    assert post(client, HEADER + ROW, Accept="*/*").text == f"prediction\n{READ}\n"
+    assert post(client, HEADER + ROW, Accept="application/json").json == [{"prediction": READ}]
+    answer = client.post("/predict", data=HEADER + ROW, content_type="TEXT/CSV; charset=utf-8; header=present")
+    assert answer.text == f"prediction\n{READ}\n"
+
+
+def test_only_csv_is_not_read_as_json(client):
+    for kind in ("text/plain", "application/csv", "application/x-www-form-urlencoded", ""):
+        assert client.post("/predict", data=HEADER + ROW, content_type=kind).status_code == 400
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@"])
+def test_excel_runs_nothing(client, start):
+    body = 'note;town;cellar;rent;rooms;"size, m2";own;since\n' + f"{start}1+1;{start}x;dry;-15,5;3;20;yes;2024-01-31\n"
+    content = post(client, body, "/predict?for=excel").data.decode("utf-8")
+    assert content.startswith("\ufeffnote;town;")
+    (answer,) = csv.reader(io.StringIO(content.splitlines()[1]), delimiter=";")
+    assert answer[:4] == [f"'{start}1+1", f"'{start}x", "dry", "-15,5"]
+    assert answer[-1].removeprefix("'").startswith(f"{start}x|dry|-15.5|3|")
+
+
+def test_several_values_in_an_answer(tmp_path, monkeypatch):
+    folder = copy_of("simple_ml", tmp_path / "simple_ml")
+    monkeypatch.chdir(folder)
+    X = TOWNS[["rent", "rooms"]]
+    export(LinearRegression().fit(X, np.c_[X.rent, X.rooms]), X, targets=["a", "b"])
+    with service(folder) as client:
+        lines = post(client, "rent,rooms\n25.5,2\n").text.splitlines()
+        assert lines[0] == "prediction a,prediction b"
+        assert list(map(float, lines[1].split(","))) == pytest.approx([25.5, 2], abs=1e-3)
+        boxed = client.post("/predict", json={"rent": [4], "rooms": [5]})
+        assert (boxed.status_code, "auto_unbox = TRUE" in boxed.json["detail"]) == (422, True)
+        for body in ('"{}"', "rent=4&rooms=5", "{'rent': 4}"):
+            assert "send json=row" in client.post("/predict", data=body).json["detail"]
