@@ -29,8 +29,7 @@ class Sheet(NamedTuple):
     """A CSV file."""
 
     separator: str
-    names: list[str]
-    body: str  # the lines below the names
+    text: str
     rows: list[dict[str, Any]]  # as JSON has them
     checked: bool  # every value is one that the schema allows
 
@@ -41,22 +40,22 @@ def read(body: bytearray, card: Card) -> Sheet:
     Raises BadRequest or UnsupportedMediaType for what is no CSV file, and ValidationError for ambiguous numbers.
     """
     text = decode(body)
-    first, _, rest = text.partition("\n")
-    declared = re.fullmatch(r'"?sep=(.)"?\r?', first, re.IGNORECASE)
-    text = rest if declared else text
+    first, rest = [*re.split(r"\r\n?|\n", text, maxsplit=1), ""][:2]
+    if declared := re.fullmatch(r'"?sep=(.)"?', first, re.IGNORECASE):
+        text = rest
+        first, rest = [*re.split(r"\r\n?|\n", text, maxsplit=1), ""][:2]
     padded = any(column.padded for column in card.columns)
-    separator = declared[1] if declared else separator_of(text, card)
-    first, _, rest = text.partition("\n")
     try:
-        names = [name.strip() for name in next(lines_of(first, separator, padded), [])]
+        separator = declared[1] if declared else separator_of(first, card)
+        found = lines_of(text, separator, padded)
+        names = [name.strip() for name in next(found, [])]
         check_names(names, card)
         most = min(MAX_ROWS, MAX_CELLS // len(names))
-        table = numbers_of(rest, names, card, separator, most)
+        table = None if '"' in text else numbers_of(rest, names, card, separator, most)
         if table is not None:
-            return Sheet(separator, names, rest, [dict(zip(names, row, strict=True)) for row in table], True)
-        found = itertools.islice(filter(None, lines_of(rest, separator, padded)), most + 1)
-        lines = list(found)  # empty lines are no rows, as in pandas.read_csv
-    except csv.Error as error:
+            return Sheet(separator, text, [dict(zip(names, row, strict=True)) for row in table], True)
+        lines = list(itertools.islice(filter(None, found), most + 1))  # empty lines are no rows, as in pandas.read_csv
+    except (csv.Error, TypeError) as error:  # a TypeError for a separator that csv does not take
         raise BadRequest(f"The CSV file cannot be read ({error}).") from error
     if not lines:
         raise BadRequest("There is no row below the line with the names.")
@@ -65,7 +64,7 @@ def read(body: bytearray, card: Card) -> Sheet:
     if {len(names)} != set(map(len, lines)):
         row, cells = next((row, cells) for row, cells in enumerate(lines, 1) if len(cells) != len(names))
         raise BadRequest(f"Row {row} has {len(cells)} cells, and there are {len(names)} names above.")
-    return Sheet(separator, names, rest, rows_of(lines, names, card, separator), False)
+    return Sheet(separator, text, rows_of(lines, names, card, separator), False)
 
 
 def lines_of(text: str, separator: str, padded: bool) -> Iterator[list[str]]:
@@ -75,7 +74,7 @@ def lines_of(text: str, separator: str, padded: bool) -> Iterator[list[str]]:
 def numbers_of(text: str, names: list[str], card: Card, separator: str, most: int) -> list[list[float]] | None:
     """Return the rows of a plain table of numbers, and None for any other: NumPy reads it in a third of the time."""
     kinds = {column.name: "" if column.categories else column.type for column in card.columns}
-    if '"' in text or kinds.keys() != set(names) or not set(kinds.values()) <= {"number", "integer"}:
+    if kinds.keys() != set(names) or not set(kinds.values()) <= {"number", "integer"}:
         return None
     whole = [at for at, name in enumerate(names) if kinds[name] == "integer"]
     with contextlib.suppress(ValueError), warnings.catch_warnings(action="ignore"):
@@ -118,16 +117,14 @@ def decode(body: bytearray) -> str:
     return text
 
 
-def separator_of(text: str, card: Card) -> str:
+def separator_of(first: str, card: Card) -> str:
     """Return the separator with which the first line names most features."""
     features = {column.name for column in card.columns}
-    first = text[: text.find("\n") if "\n" in text else len(text)]
 
     def named(separator: str) -> int:
         names = next(csv.reader([first], delimiter=separator, skipinitialspace=True), [])
         return len(features & {name.strip() for name in names})
 
-    # a header that names none of them may still be told apart
     return max(SEPARATORS, key=lambda separator: (named(separator), first.count(separator)))
 
 
@@ -206,10 +203,10 @@ def write_for_excel(answers: Answers, card: Card, sheet: Sheet) -> str:
     """Return a file that Excel opens: the columns of the input and the answers, in the format of the input."""
     file = io.StringIO()
     writer = csv.writer(file, delimiter=sheet.separator, lineterminator="\r\n")
-    writer.writerow(map(safe, [*sheet.names, *header(card)]))
     comma = sheet.separator == ";"  # as Excel has it where the decimal sign is a comma
     padded = any(column.padded for column in card.columns)
-    rows = filter(None, lines_of(sheet.body, sheet.separator, padded))
+    rows = filter(None, lines_of(sheet.text, sheet.separator, padded))
+    writer.writerow(map(safe, [*next(rows), *header(card)]))
     for cells, answer in zip(rows, cells_of(answers, card), strict=True):
         said = [str(value).replace(".", ",") if comma and isinstance(value, float) else value for value in answer]
         writer.writerow(map(safe, [*cells, *said]))

@@ -72,6 +72,7 @@ READ = "Köln|dry|1500.5|3|20.0|True|2024-01-31"
         ("\ufeff" + HEADER + ROW + "\r\n", READ),
         ((HEADER + ROW).encode("utf-16"), READ),
         ((HEADER + ROW + "\n").replace("\n", "\r\n"), READ),
+        ((HEADER + ROW + "\n").replace("\n", "\r"), READ),
         ("\n".join([HEADER.strip(), "", ROW, "", ""]), READ),
         ('town;cellar;rent;rooms;"size, m2";own;since\nKöln;dry;1500,5;3;20,0;1;2024-01-31', READ),
         ("sep=;\ntown;cellar;rent;rooms;size, m2;own;since\nKöln;dry;1500,5;3;20,0;TRUE;2024-01-31", READ),
@@ -147,6 +148,8 @@ def row(**cells: str) -> str:
         (HEADER + ROW.replace("Köln", '"Köln') + "\n" + ROW, 400, "cannot be read"),
         (HEADER + ROW.replace("Köln", "K\0ln"), 400, "NUL"),
         (HEADER, 400, "no row below"),
+        ("\r" + HEADER + ROW, 400, "must name the columns"),
+        ('sep="\n' + HEADER + ROW, 400, "names above"),
         ("", 400, "must name the columns: town, cellar"),
         (ROW, 400, "must name the columns"),
         ("," * 100_000 + "\n" + ROW, 400, "must name the columns"),
@@ -159,7 +162,7 @@ def row(**cells: str) -> str:
         ),
         (HEADER + f"{ROW}\n" * 100_001, 400, "more than 100000 rows"),
     ],
-    ids=range(27),
+    ids=range(29),
 )
 def test_refused(client, body, status, says):
     answer = post(client, body)
