@@ -7,9 +7,11 @@ import cloudpickle
 import contextlib
 import functools
 import importlib.metadata
+import io
 import numpy as np
 import os
 import pandas as pd
+import pickle
 import re
 import sys
 import tempfile
@@ -25,7 +27,7 @@ from export.columns import Refusal, as_table, describe, estimators, shown, table
 from export.notebook import advice, prepared
 from export.outputs import check, what_it_predicts
 from export.probe import Asked, Expected, Runtime, alone, ask, check_rows_do_not_matter, difference, known, probes
-from export.proof import HERE, INSTALLED, Truth, prove
+from export.proof import HERE, INSTALLED, Truth, prove, started
 from pathlib import Path
 from runtime import pickled
 from runtime.card import Card, Column, Training
@@ -180,7 +182,7 @@ def copy_for_one_thread(model: Any) -> Any:
     if not hasattr(model, "predict"):
         return model  # a function
     # what a search has found, not the search
-    model = cloudpickle.loads(dumps(getattr(model, "best_estimator_", model)))
+    model = copied(getattr(model, "best_estimator_", model))
     for step in estimators(model):
         for name in THREADS:
             if hasattr(step, name):  # None means all processors to LightGBM and XGBoost
@@ -188,13 +190,31 @@ def copy_for_one_thread(model: Any) -> Any:
     return model
 
 
-def dumps(thing: Any) -> bytes:
+def copied(thing: Any) -> Any:
+    """Return a copy by pickling, but with the same CatBoost models: those with texts survive it once. Raises Refusal."""
+    kept: dict[int, Any] = {}
+
+    class Pickler(cloudpickle.Pickler):
+        def persistent_id(self, part: Any) -> int | None:
+            if type(part).__module__.startswith("catboost.") and hasattr(part, "predict"):
+                kept[id(part)] = part
+                return id(part)
+            return None
+
+    unpickler = pickle.Unpickler(io.BytesIO(dumps(thing, Pickler)))
+    unpickler.persistent_load = kept.__getitem__  # type: ignore[method-assign]
+    return unpickler.load()
+
+
+def dumps(thing: Any, pickler: type[cloudpickle.Pickler] = cloudpickle.Pickler) -> bytes:
     """Return a pickle that holds the code of the user's own classes and functions. Raises Refusal."""
+    file = io.BytesIO()
     own = [module for module in list(sys.modules.values()) if is_own(module)]
     for module in own:
         cloudpickle.register_pickle_by_value(module)
     try:
-        return cloudpickle.dumps(thing)
+        pickler(file).dump(thing)
+        return file.getvalue()
     except Exception as error:  # such as a lock, or an open file
         raise Refusal(f"{type(thing).__name__} cannot be pickled ({' '.join(str(error).split())[:200]})") from error
     finally:
@@ -243,7 +263,8 @@ def as_onnx(model: Any, card: Card, frame: pd.DataFrame, truth: Truth) -> tuple[
             except Exception:  # ONNX Runtime raises a dozen unrelated types
                 wrong = "all rows, because it cannot run the converted model"
             if not wrong:
-                proved = prove(file.name, content, run.card, truth, ["numpy", "onnxruntime"])
+                with started(file.name, content) as elsewhere:
+                    proved = prove(elsewhere, run.card, truth, ["numpy", "onnxruntime"])
                 report = f"ONNX gives the model's own answers; {cost(run, truth.asked, LIGHT)}"
                 return to_onnx.with_card(content, proved), report, proved
         first = first or wrong
@@ -255,7 +276,7 @@ def as_pickle(model: Any, card: Card, table: Table, truth: Truth) -> tuple[bytes
     again."""
     columns = {position: pd.Series([], dtype=dtype) for position, dtype in enumerate(table.dtypes)}
     empty = pd.DataFrame(columns).set_axis(table.labels, axis="columns")
-    pickle = dumps((model, empty, *filter(None, [settings()])))
+    pickled_model = dumps((model, empty, *filter(None, [settings()])))
     inner = model.model if isinstance(model, Prepared) else model
     last = to_onnx.kind(inner.steps[-1][1] if hasattr(inner, "steps") else inner)
     # where the prediction is the most probable class, it is not computed twice
@@ -264,13 +285,14 @@ def as_pickle(model: Any, card: Card, table: Table, truth: Truth) -> tuple[bytes
         file = Path(folder, "model.pkl")
         for vote in ways:
             described = replace(card, most_probable=vote)
-            file.write_bytes(pickled.content(described, pickle))
-            run = pickled.PickledModel(file)
-            wrong = difference(run, truth.comparison(card), truth.lists)
-            if not wrong:
-                proved = prove(file.name, file.read_bytes(), described, truth, list(card.training.packages))
-                report = f"the packages that trained it serve it; {cost(run, truth.asked, None)}"
-                return pickled.content(proved, pickle), report, proved
+            file.write_bytes(pickled.content(described, pickled_model))
+            with started(file.name, file.read_bytes()) as elsewhere:  # first: some libraries end the process
+                run = pickled.PickledModel(file)
+                wrong = difference(run, truth.comparison(card), truth.lists)
+                if not wrong:
+                    proved = prove(elsewhere, described, truth, list(card.training.packages))
+                    report = f"the packages that trained it serve it; {cost(run, truth.asked, None)}"
+                    return pickled.content(proved, pickled_model), report, proved
     raise Refusal(f"once it is saved and loaded, it gives different answers for {wrong}")
 
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -53,8 +54,11 @@ class Elsewhere:
 
     def reply(self) -> dict[str, Any]:
         assert self.process.stdout
-        ended = '{"failure": "the process ended"}'
-        reply = json.loads(self.process.stdout.readline() or ended)
+        line = self.process.stdout.readline()
+        if not line:
+            ended = self.process.wait()
+            return {"failure": f"the process ended{f' by {signal.Signals(-ended).name}' if ended < 0 else ''}"}
+        reply = json.loads(line)
         self.opened |= set(reply.get("opened", []))
         return reply
 

@@ -1,7 +1,9 @@
 """Faults that people have reported of services like these, each as a test of its kind."""
 
+import joblib
 import pandas as pd
 import pytest
+from catboost import CatBoostClassifier
 from helpers import copy_of
 from pathlib import Path
 from sklearn.linear_model import LinearRegression
@@ -37,3 +39,16 @@ def test_the_hour_that_occurs_twice(folder):
             assert f"{time}:00 is there twice or not at all" in refused.json["detail"]
             assert "Send it with its offset" in refused.json["detail"]
             assert [each["pointer"] for each in refused.json["errors"]] == ["#/1"]
+
+
+def test_catboost_with_texts(folder):
+    """Such a model can be pickled once: what comes of a second time ends the process that loads it."""
+    X = pd.DataFrame({"review": ["good film", "bad film", "good plot", "bad plot"] * 20})
+    model = CatBoostClassifier(iterations=5, verbose=0, allow_writing_files=False, text_features=["review"])
+    model.fit(X, ["up", "down"] * 40)
+    joblib.dump(model, "saved.joblib")
+    with pytest.raises(SystemExit, match=r"cannot be loaded \(the process ended by SIGSEGV\).*as fit\(\) left it"):
+        export(joblib.load("saved.joblib"), X)
+    export(make_pipeline(model), X)
+    with service(folder) as client:
+        assert client.post("/predict", json={"review": "bad film"}).json["prediction"] == "down"
