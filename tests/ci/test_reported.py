@@ -1,18 +1,39 @@
 """Faults that people have reported of services like these, each as a test of its kind."""
 
 import joblib
+import json
+import numpy as np
+import onnx
+import os
 import pandas as pd
 import pytest
+import re
+import socket
+import subprocess
+import sys
+import threading
+import tracemalloc
 from catboost import CatBoostClassifier
+from examples import ROOT
 from helpers import copy_of
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from sklearn.linear_model import LinearRegression
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 from support.inprocess import service
 from support.models import export
 
 pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+class Healthy(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
 
 
 @pytest.fixture
@@ -52,3 +73,96 @@ def test_catboost_with_texts(folder):
     export(make_pipeline(model), X)
     with service(folder) as client:
         assert client.post("/predict", json={"review": "bad film"}).json["prediction"] == "down"
+
+
+def test_rows_times_classes(folder):
+    """An answer of 200 classes takes the memory of many, so fewer rows may be asked at once."""
+    y = np.repeat([f"product {i:05}" for i in range(200)], 2)
+    X = pd.DataFrame(np.random.default_rng(1).normal(size=(len(y), 3)), columns=list("abc"))
+    export(DecisionTreeClassifier(max_depth=12, random_state=0).fit(X, y), X)
+    row = {"a": 0, "b": 0.5, "c": 1}
+    with service(folder) as client:
+        many = client.get("/openapi.json").json["paths"]["/predict"]["post"]["requestBody"]["content"]
+        assert many["application/json"]["schema"]["anyOf"][1]["maxItems"] == 5000
+        refused = client.post("/predict", json=[row] * 10_000)
+        assert refused.status_code == 422
+        assert refused.json["errors"][0]["detail"].startswith("List should have at most 5000 items")
+        tracemalloc.start()
+        answer = client.post("/predict", json=[row] * 5000)
+        assert tracemalloc.get_traced_memory()[1] < 250e6
+        tracemalloc.stop()
+        assert (answer.status_code, answer.data.count(b'"prediction"')) == (200, 5000)
+
+
+def test_many_columns(folder, monkeypatch):
+    """The model is not asked about each of 1,000 columns."""
+    X = np.random.default_rng(1).normal(size=(50, 1000))
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, X[:, 0] > 0)
+    asked = []
+    own = LogisticRegression.predict
+    monkeypatch.setattr(LogisticRegression, "predict", lambda self, X: asked.append(len(X)) or own(self, X))
+    export(model, X)
+    assert len(asked) < 500  # most of them are rows that are asked alone
+
+
+def test_gaps_of_many_columns(folder):
+    """Those with gaps in training may have them, however they lie."""
+    X = pd.DataFrame(np.random.default_rng(1).normal(size=(50, 600)), columns=[f"c{i}" for i in range(600)])
+    X.iloc[3, ::7] = np.nan
+    holes = list(X.columns[X.isna().any()])
+    steps = make_column_transformer((SimpleImputer(), holes), remainder="passthrough")
+    export(make_pipeline(steps, LinearRegression()).fit(X, X.c1), X)
+    row = X.iloc[4].to_dict()
+    with service(folder) as client:
+        assert client.post("/predict", json=row | dict.fromkeys(holes)).status_code == 200
+        assert client.post("/predict", json=row | {"c1": None}).status_code == 422
+
+
+def test_numbers_are_one_matrix(folder):
+    """An input of ONNX for each column takes time with their square."""
+    X = pd.DataFrame(np.random.default_rng(1).normal(size=(80, 60)), columns=[f"c{i}" for i in range(60)])
+    X["c3"], X["c5"] = X.c3 > 0, (X.c5 * 10).round().astype(int)
+    X.loc[4, "c7"] = np.nan
+    steps = make_column_transformer(
+        (StandardScaler(), ["c9", "c3", "c1"]), (SimpleImputer(), ["c7"]), remainder="passthrough"
+    )
+    model = make_pipeline(steps, LinearRegression()).fit(X, X.c3 * 5 + X.c9 * 3 - X.c1 + X.c59)
+    export(model, X)
+    assert len(onnx.load("model.onnx").graph.input) == 1
+    rows = json.loads(X.to_json(orient="records"))
+    with service(folder) as client:
+        answers = client.post("/predict", json=[dict(reversed(row.items())) for row in rows]).json
+    assert [answer["prediction"] for answer in answers] == pytest.approx(model.predict(X).tolist(), abs=1e-4)
+
+
+def test_onnx_that_is_slower(folder, capsys, monkeypatch):
+    """The model itself serves where ONNX takes more than twice its time for a row."""
+    times = iter([0.3, 0.1])
+    monkeypatch.setattr("export.seconds", lambda _: next(times, 0.1))
+    X = pd.DataFrame({"a": range(20)})
+    export(LinearRegression().fit(X, X.a), X)
+    assert "ONNX takes 300 ms for a row, and the model itself 100 ms, so " in capsys.readouterr().out
+    assert (folder / "model.pkl").exists()
+
+
+def test_what_takes_long_says_so(folder, capsys, monkeypatch):
+    monkeypatch.setattr(sys.modules["export.progress"], "EVERY", 0.01)
+    X = pd.DataFrame({"a": range(20)})
+    export(LinearRegression().fit(X, X.a), X)
+    assert "export: 0 s, asking model.onnx in a new process\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "::1"])
+def test_health_check_asks_by_both_protocols(host):
+    """With GRANIAN_HOST=:: the service may listen on IPv6 alone."""
+    text = (ROOT / "hello_world" / "Dockerfile").read_text().replace("\\\n", "")
+    command = json.loads(re.search(r"^HEALTHCHECK .*?CMD (.*)$", text, re.MULTILINE)[1])
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    server = type("Server", (HTTPServer,), {"address_family": family})((host, 0), Healthy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    environment = os.environ | {"PORT": str(server.server_port)}
+    try:
+        assert subprocess.run([sys.executable, *command[1:]], env=environment, timeout=20).returncode == 0
+    finally:
+        server.shutdown()
+        server.server_close()
