@@ -51,6 +51,7 @@ from typing import Any
 
 THREADS = ["n_jobs", "num_threads", "nthread", "thread_count"]  # parameters, in different libraries
 LIGHT = ("flask", "flask-swagger-ui", "granian", "numpy", "onnxruntime", "pydantic")  # what serves model.onnx
+MEMORY = 800  # MB for two workers, of the 1 GB in compose.yaml: requests need some, too
 SLOW = 0.005  # seconds for a row, which nobody notices
 ROOMS = ("export", "runtime", "web")  # the folders with our modules
 for room in ROOMS:
@@ -289,7 +290,7 @@ def as_onnx(whole_model: Any, card: Card, frame: pd.DataFrame, table: Table, tru
                 begin("asking model.onnx in a new process")
                 with started(file.name, content) as elsewhere:
                     proved = prove(elsewhere, run.card, truth, ["numpy", "onnxruntime"])
-                report = f"ONNX gives the model's own answers; {cost(run, truth.asked, LIGHT)}"
+                report = f"ONNX gives the model's own answers; {cost(run, truth.asked, LIGHT)}{memory(elsewhere.peak)}"
                 return to_onnx.with_card(content, proved), report, proved
         first = first or wrong
     raise Refusal(f"ONNX gives different answers for {first}")
@@ -316,7 +317,8 @@ def as_pickle(model: Any, card: Card, table: Table, truth: Truth) -> tuple[bytes
                 wrong = difference(run, truth.comparison(card), truth.lists)
                 if not wrong:
                     proved = prove(elsewhere, described, truth, list(card.training.packages))
-                    report = f"the packages that trained it serve it; {cost(run, truth.asked, None)}"
+                    costs = f"{cost(run, truth.asked, None)}{memory(elsewhere.peak)}"
+                    report = f"the packages that trained it serve it; {costs}"
                     return pickled.content(proved, pickled_model), report, proved
     raise Refusal(f"once it is saved and loaded, it gives different answers for {wrong}")
 
@@ -333,6 +335,14 @@ def cost(run: Runtime, asked: Asked, packages: tuple[str, ...] | None) -> str:
     row = answered(asked)
     time_of_row = in_words(seconds(lambda: run.predict([row])))
     return f"its packages take {megabytes(packages):,.0f} MB in the image, and a row {time_of_row}"
+
+
+def memory(peak: int) -> str:
+    """Return that workers need more memory to start than compose.yaml gives them, or nothing. `peak` is that of one."""
+    if 2 * peak < MEMORY:
+        return ""
+    needed = -(-2 * peak * 6 // 5000)  # a fifth more, in GB
+    return f". Each of two workers takes {peak:,} MB to start, so raise `memory` in compose.yaml to {needed}G"
 
 
 def slower(run: Runtime, model: Any, card: Card, table: Table, truth: Truth) -> str | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from export.columns import Refusal, estimators
 from export.steps import UFUNCS, append, patched, register_boosters
+from export.trees import shrink
 from onnx import ModelProto
 from onnx.helper import set_model_props
 from runtime import card as cards
@@ -257,6 +258,7 @@ def convert(model: Any, card: Card, number: type, last: Any = None) -> bytes:
                 options=dict(filter(None, map(options, steps))),
                 target_opset=OPSETS,
             )
+        shrink(onnx)
         for func in filter(None, (inverse, last)):
             append(onnx, func)
     except Exception as error:

@@ -19,6 +19,7 @@ from helpers import copy_of
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from sklearn.compose import make_column_transformer
+from sklearn.ensemble import RandomForestRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -150,6 +151,40 @@ def test_what_takes_long_says_so(folder, capsys, monkeypatch):
     X = pd.DataFrame({"a": range(20)})
     export(LinearRegression().fit(X, X.a), X)
     assert "export: 0 s, asking model.onnx in a new process\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_large_forests_take_less_memory(folder, gaps, monkeypatch):
+    """Their trees are written in another way, in several parts, and answer as before."""
+    monkeypatch.setattr("export.trees.LARGE", 100)
+    monkeypatch.setattr("export.trees.TOGETHER", 150)
+    X = pd.DataFrame(np.random.default_rng(1).normal(size=(300, 2)), columns=["a", "b"])
+    if gaps:
+        X.loc[::9, "a"] = np.nan
+    model = RandomForestRegressor(7, max_depth=7, random_state=0).fit(X, X.a.fillna(3) * X.b)
+    export(model, X)
+    parts = [node.op_type for node in onnx.load("model.onnx").graph.node if node.domain == "ai.onnx.ml"]
+    assert set(parts) == {"TreeEnsemble"}
+    assert len(parts) > 2
+    with service(folder) as client:
+        answers = client.post("/predict", json=json.loads(X.to_json(orient="records"))).json
+    assert [answer["prediction"] for answer in answers] == pytest.approx(model.predict(X).tolist(), abs=1e-5)
+
+
+def test_a_model_that_needs_more_memory(folder, capsys, monkeypatch):
+    """export() says so; what train.py itself has needed does not count."""
+    np.ones(70_000_000)  # 560 MB
+    X = pd.DataFrame({"a": range(20)})
+    model = LinearRegression().fit(X, X.a)
+    export(model, X)
+    assert "raise `memory`" not in capsys.readouterr().out
+    monkeypatch.setattr("export.MEMORY", 10)
+    export(model, X)
+    said = re.search(
+        r"Each of two workers takes (\d+) MB to start, so raise `memory` .* to 1G", capsys.readouterr().out
+    )
+    assert said
+    assert 20 < int(said[1]) < 200
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "::1"])
