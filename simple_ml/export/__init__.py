@@ -7,9 +7,11 @@ import cloudpickle
 import contextlib
 import functools
 import importlib.metadata
+import io
 import numpy as np
 import os
 import pandas as pd
+import pickle
 import re
 import sys
 import tempfile
@@ -24,19 +26,33 @@ from export import to_onnx
 from export.columns import Refusal, as_table, describe, estimators, shown, table_of_training, unread, without
 from export.notebook import advice, prepared
 from export.outputs import check, what_it_predicts
-from export.probe import Asked, Expected, Runtime, alone, ask, check_rows_do_not_matter, difference, known, probes
-from export.proof import HERE, INSTALLED, Truth, prove
+from export.probe import (
+    Asked,
+    Expected,
+    Probe,
+    Runtime,
+    alone,
+    ask,
+    check_rows_do_not_matter,
+    difference,
+    known,
+    probes,
+)
+from export.progress import begin, progress
+from export.proof import HERE, INSTALLED, Truth, prove, started
 from pathlib import Path
 from runtime import pickled
 from runtime.card import Card, Column, Training
 from runtime.onnx import OnnxModel
 from runtime.prepared import Prepared
-from runtime.table import Table
+from runtime.table import Table, to_input
 from sklearn import get_config
 from typing import Any
 
 THREADS = ["n_jobs", "num_threads", "nthread", "thread_count"]  # parameters, in different libraries
 LIGHT = ("flask", "flask-swagger-ui", "granian", "numpy", "onnxruntime", "pydantic")  # what serves model.onnx
+MEMORY = 800  # MB for two workers, of the 1 GB in compose.yaml: requests need some, too
+SLOW = 0.005  # seconds for a row, which nobody notices
 ROOMS = ("export", "runtime", "web")  # the folders with our modules
 for room in ROOMS:
     if (HERE / f"{room}.py").exists():
@@ -85,7 +101,8 @@ def export(
     rows = X if rows is None else rows
     about = {"title": title, "description": description}
     try:
-        with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):  # these are only trial predictions
+        # these are only trial predictions
+        with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"), progress():
             check(model)
             model = prepared(copy_for_one_thread(model), prepare, inverse_func, class_names)
             file, content, report = choose(model, rows, path, predictions, targets, features or {}, score, about)
@@ -110,6 +127,7 @@ def choose(
     about: dict[str, Any],
 ) -> tuple[Path, bytes, str]:
     """Return the file to write, its content, and what to say of it. Raises Refusal."""
+    begin("asking the model what its columns may hold")
     whole, form = as_table(X, model)
     if not len(whole):
         raise Refusal("X has no rows")
@@ -137,6 +155,7 @@ def choose(
         ],
         **about,
     )
+    begin("asking the model for answers")
     at, one, turned = known(X, frame, table)
     answers = ask(model, one, table, card)
     made = probes(one.rows, frame, table, columns)
@@ -146,7 +165,7 @@ def choose(
     check_rows_do_not_matter(model, table, card, asked)
     truth = Truth(asked, whole, predictions)
     try:
-        content, why, card = as_onnx(model, card, frame, truth)
+        content, why, card = as_onnx(model, card, frame, table, truth)
         file = path.with_suffix(".onnx")
     except Refusal as refusal:
         content, report, card = as_pickle(model, card, table, truth)
@@ -180,7 +199,7 @@ def copy_for_one_thread(model: Any) -> Any:
     if not hasattr(model, "predict"):
         return model  # a function
     # what a search has found, not the search
-    model = cloudpickle.loads(dumps(getattr(model, "best_estimator_", model)))
+    model = copied(getattr(model, "best_estimator_", model))
     for step in estimators(model):
         for name in THREADS:
             if hasattr(step, name):  # None means all processors to LightGBM and XGBoost
@@ -188,13 +207,31 @@ def copy_for_one_thread(model: Any) -> Any:
     return model
 
 
-def dumps(thing: Any) -> bytes:
+def copied(thing: Any) -> Any:
+    """Return a copy by pickling, but of the same CatBoost models: those with texts survive it once. Raises Refusal."""
+    kept: dict[int, Any] = {}
+
+    class Pickler(cloudpickle.Pickler):
+        def persistent_id(self, part: Any) -> int | None:
+            if type(part).__module__.startswith("catboost.") and hasattr(part, "predict"):
+                kept[id(part)] = part
+                return id(part)
+            return None
+
+    unpickler = pickle.Unpickler(io.BytesIO(dumps(thing, Pickler)))
+    unpickler.persistent_load = kept.__getitem__  # type: ignore[method-assign]
+    return unpickler.load()
+
+
+def dumps(thing: Any, pickler: type[cloudpickle.Pickler] = cloudpickle.Pickler) -> bytes:
     """Return a pickle that holds the code of the user's own classes and functions. Raises Refusal."""
+    file = io.BytesIO()
     own = [module for module in list(sys.modules.values()) if is_own(module)]
     for module in own:
         cloudpickle.register_pickle_by_value(module)
     try:
-        return cloudpickle.dumps(thing)
+        pickler(file).dump(thing)
+        return file.getvalue()
     except Exception as error:  # such as a lock, or an open file
         raise Refusal(f"{type(thing).__name__} cannot be pickled ({' '.join(str(error).split())[:200]})") from error
     finally:
@@ -223,9 +260,10 @@ def training(model: Any, rows: int, score: float | None) -> Training:
     return Training(day, rows, None if score is None else float(score), sys.version.split()[0], versions)
 
 
-def as_onnx(model: Any, card: Card, frame: pd.DataFrame, truth: Truth) -> tuple[bytes, str, Card]:
-    """Return the file, what it costs, and its card. Raises Refusal if ONNX does not give the model's own answers."""
-    model, inverse = to_onnx.unwrapped(model)
+def as_onnx(whole_model: Any, card: Card, frame: pd.DataFrame, table: Table, truth: Truth) -> tuple[bytes, str, Card]:
+    """Return the file, what it costs, and its card. Raises Refusal if ONNX does not give the model's own answers, or
+    takes more than twice the model's own time."""
+    model, inverse = to_onnx.unwrapped(whole_model)
     model = to_onnx.without_samplers(model)
     if reason := to_onnx.fault(model, card.columns):
         raise Refusal(reason)
@@ -233,18 +271,26 @@ def as_onnx(model: Any, card: Card, frame: pd.DataFrame, truth: Truth) -> tuple[
     largest = max((abs(float(frame.iloc[:, i].max())) for i in whole), default=0)
     first = None
     for number in to_onnx.precisions(model, largest):
+        begin("converting the model to ONNX")
         content = to_onnx.convert(model, card, number, inverse)
+        begin("comparing model.onnx with the model")
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "model.onnx")
             file.write_bytes(content)
+            slow = None
             try:
                 run = OnnxModel(file)
-                wrong = difference(run, truth.comparison(card), truth.lists)
+                slow = slower(run, whole_model, card, table, truth)
+                wrong = slow or difference(run, truth.comparison(card), truth.lists)
             except Exception:  # ONNX Runtime raises a dozen unrelated types
                 wrong = "all rows, because it cannot run the converted model"
+            if slow:
+                raise Refusal(slow)
             if not wrong:
-                proved = prove(file.name, content, run.card, truth, ["numpy", "onnxruntime"])
-                report = f"ONNX gives the model's own answers; {cost(run, truth.asked, LIGHT)}"
+                begin("asking model.onnx in a new process")
+                with started(file.name, content) as elsewhere:
+                    proved = prove(elsewhere, run.card, truth, ["numpy", "onnxruntime"])
+                report = f"ONNX gives the model's own answers; {cost(run, truth.asked, LIGHT)}{memory(elsewhere.peak)}"
                 return to_onnx.with_card(content, proved), report, proved
         first = first or wrong
     raise Refusal(f"ONNX gives different answers for {first}")
@@ -253,9 +299,10 @@ def as_onnx(model: Any, card: Card, frame: pd.DataFrame, truth: Truth) -> tuple[
 def as_pickle(model: Any, card: Card, table: Table, truth: Truth) -> tuple[bytes, str, Card]:
     """Return the file, what it costs, and its card. Raises Refusal if the model answers differently once it is loaded
     again."""
+    begin("asking model.pkl in a new process")
     columns = {position: pd.Series([], dtype=dtype) for position, dtype in enumerate(table.dtypes)}
     empty = pd.DataFrame(columns).set_axis(table.labels, axis="columns")
-    pickle = dumps((model, empty, *filter(None, [settings()])))
+    pickled_model = dumps((model, empty, *filter(None, [settings()])))
     inner = model.model if isinstance(model, Prepared) else model
     last = to_onnx.kind(inner.steps[-1][1] if hasattr(inner, "steps") else inner)
     # where the prediction is the most probable class, it is not computed twice
@@ -264,13 +311,15 @@ def as_pickle(model: Any, card: Card, table: Table, truth: Truth) -> tuple[bytes
         file = Path(folder, "model.pkl")
         for vote in ways:
             described = replace(card, most_probable=vote)
-            file.write_bytes(pickled.content(described, pickle))
-            run = pickled.PickledModel(file)
-            wrong = difference(run, truth.comparison(card), truth.lists)
-            if not wrong:
-                proved = prove(file.name, file.read_bytes(), described, truth, list(card.training.packages))
-                report = f"the packages that trained it serve it; {cost(run, truth.asked, None)}"
-                return pickled.content(proved, pickle), report, proved
+            file.write_bytes(pickled.content(described, pickled_model))
+            with started(file.name, file.read_bytes()) as elsewhere:  # first: some libraries end the process
+                run = pickled.PickledModel(file)
+                wrong = difference(run, truth.comparison(card), truth.lists)
+                if not wrong:
+                    proved = prove(elsewhere, described, truth, list(card.training.packages))
+                    costs = f"{cost(run, truth.asked, None)}{memory(elsewhere.peak)}"
+                    report = f"the packages that trained it serve it; {costs}"
+                    return pickled.content(proved, pickled_model), report, proved
     raise Refusal(f"once it is saved and loaded, it gives different answers for {wrong}")
 
 
@@ -283,17 +332,46 @@ def settings() -> dict[str, Any]:
 
 def cost(run: Runtime, asked: Asked, packages: tuple[str, ...] | None) -> str:
     """Return what this way to serve costs, measured here: the size of the packages, and the time for a row."""
-    row = [
-        next(row for row, answer in zip(asked[0][0].rows, asked[0][1], strict=True) if answer.predictions is not None)
-    ]
+    row = answered(asked)
+    time_of_row = in_words(seconds(lambda: run.predict([row])))
+    return f"its packages take {megabytes(packages):,.0f} MB in the image, and a row {time_of_row}"
+
+
+def memory(peak: int) -> str:
+    """Return that workers need more memory to start than compose.yaml gives them, or nothing. `peak` is that of one."""
+    if 2 * peak < MEMORY:
+        return ""
+    needed = -(-2 * peak * 6 // 5000)  # a fifth more, in GB
+    return f". Each of two workers takes {peak:,} MB to start, so raise `memory` in compose.yaml to {needed}G"
+
+
+def slower(run: Runtime, model: Any, card: Card, table: Table, truth: Truth) -> str | None:
+    """Return that ONNX takes more than twice the model's own time for a row, or None if it does not."""
+    row = answered(truth.asked)
+    if (onnx := seconds(lambda: run.predict([row]))) < SLOW:
+        return None
+    own = seconds(lambda: ask(model, Probe("a row", [row], to_input([row], table)), table, card))
+    return f"ONNX takes {in_words(onnx)} for a row, and the model itself {in_words(own)}" if onnx > 2 * own else None
+
+
+def answered(asked: Asked) -> dict:
+    """Return a row of X that the model answers."""
+    (probe, answers), *_ = asked
+    return next(row for row, answer in zip(probe.rows, answers, strict=True) if answer.predictions is not None)
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    """Return how long a call takes: the median of seven."""
     times = []
     for _ in range(7):
         start = time.perf_counter()
-        run.predict(row)
+        call()
         times.append(time.perf_counter() - start)
-    seconds = sorted(times)[3]
-    time_of_row = f"{seconds:.3g} s" if seconds >= 1 else f"{float(f'{seconds * 1000:.2g}'):g} ms"
-    return f"its packages take {megabytes(packages):,.0f} MB in the image, and a row {time_of_row}"
+    return sorted(times)[3]
+
+
+def in_words(duration: float) -> str:
+    return f"{duration:.3g} s" if duration >= 1 else f"{float(f'{duration * 1000:.2g}'):g} ms"
 
 
 @functools.cache

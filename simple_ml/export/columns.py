@@ -30,6 +30,7 @@ CONVERT = {  # what JSON cannot express
     "period": ".dt.to_timestamp()",
 }
 MANY = 200  # columns, from which on it takes too long to ask what happens without each of them
+ASKED = 200_000  # columns times asks
 NEIGHBOURS = (
     "the service is asked for single rows, too, so compute what comes from all rows (get_dummies(), fit_transform(), "
     "factorize(), rank(), mean() and the like) once in train.py, and keep it: see 'Your notebook prepares the data "
@@ -79,7 +80,8 @@ def table_of_training(table: pd.DataFrame, form: Form) -> Table:
     names = [str(label) for label in table]
     if "" in names:
         raise Refusal("a column of X has no name, so name it")
-    if double := next((name for name in names if names.count(name) > 1), None):
+    if len(set(names)) < len(names):
+        double = next(name for name in names if names.count(name) > 1)
         raise Refusal(f"two columns of X have the name {double}, so rename one")
     columns = []
     for position, name in enumerate(names):
@@ -158,7 +160,12 @@ def describe(model: Any, X: pd.DataFrame, table: Table) -> list[Column]:
 
     names = [column.name for column in table.columns]
     known = {column.name: known_values(X.iloc[:, i]) for i, column in enumerate(table.columns)}
-    nullable = accepted(names, lambda some: accepts(dict.fromkeys(some)))
+    gaps = [column.name for i, column in enumerate(table.columns) if X.iloc[:, i].hasnans]
+    nullable = {
+        name
+        for some in (gaps, [name for name in names if name not in set(gaps)])
+        for name in accepted(some, lambda chosen: accepts(dict.fromkeys(chosen)))
+    }
     amounts = [name for name in amounts_of(model, X, table) if base[name] is not None]
     halves = accepted(amounts, lambda some: accepts({name: base[name] + 0.5 for name in some}))
     others = {column.name: unseen(column.type, known[column.name]) for column in table.columns}
@@ -315,13 +322,20 @@ def shown(row: dict[str, Any]) -> str:
 
 
 def accepted(names: list[str], accepts: Callable[[list[str]], bool]) -> list[str]:
-    """Return the names that the model accepts, by halves: most models accept all columns or none."""
-    if not names or accepts(names):
-        return names
-    if len(names) == 1:
-        return []
-    middle = len(names) // 2
-    return accepted(names[:middle], accepts) + accepted(names[middle:], accepts)
+    """Return the names that the model accepts, by halves: most models accept all columns or none.
+
+    Of many columns, it is not asked about each: those of which it is then not known are not accepted.
+    """
+    found: list[str] = []
+    left, asks = [names] if names else [], ASKED // max(len(names), 1)
+    while left and asks:
+        some, asks = left.pop(0), asks - 1
+        if accepts(some):
+            found += some
+        elif len(some) > 1:
+            middle = len(some) // 2
+            left += [some[:middle], some[middle:]]
+    return sorted(found, key=names.index) if len(found) < len(names) else names
 
 
 def unseen(kind: str, known: list) -> list:

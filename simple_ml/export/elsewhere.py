@@ -6,7 +6,9 @@
 import contextlib
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,7 +25,8 @@ RUNTIME = Path(__file__).resolve().parent.parent / "runtime"
 
 
 class Elsewhere:
-    """A new process with a model file. `failures` holds what the model raised there, `opened` the files it opened."""
+    """A new process with a model file. `failures` holds what the model raised there, `opened` the files it opened, and
+    `peak` is the memory that it took to load it, in MB."""
 
     def __init__(self, content: bytes, name: str, packages: Iterable[str]) -> None:
         """`packages` are the folders in which packages are installed: only these are imported there."""
@@ -46,15 +49,20 @@ class Elsewhere:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        if failure := self.reply().get("failure"):
+        first = self.reply()
+        if failure := first.get("failure"):
             self.__exit__()
             raise ValueError(failure)
+        self.peak: int = first["peak"]
         return self
 
     def reply(self) -> dict[str, Any]:
         assert self.process.stdout
-        ended = '{"failure": "the process ended"}'
-        reply = json.loads(self.process.stdout.readline() or ended)
+        line = self.process.stdout.readline()
+        if not line:
+            ended = self.process.wait()
+            return {"failure": f"the process ended{f' by {signal.Signals(-ended).name}' if ended < 0 else ''}"}
+        reply = json.loads(line)
         self.opened |= set(reply.get("opened", []))
         return reply
 
@@ -89,12 +97,20 @@ def main(file: Path) -> None:
         run = runtime_of(file)
     except Exception as error:  # whatever a pickle raises when it is loaded
         return answer({"failure": text_of(error)})
-    answer({})
+    answer({"peak": peak()})
     for line in sys.stdin:
         try:
             answer({"answers": asdict(run.predict(json.loads(line)))})
         except NoAnswer as error:
             answer({"failure": text_of(error.__cause__ or error), "rows": error.rows})
+
+
+def peak() -> int:
+    """Return how much memory this process has had at most, in MB; 0 where the system is not Linux."""
+    with contextlib.suppress(OSError):
+        if found := re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text()):
+            return int(found[1]) * 1024 // 10**6
+    return 0
 
 
 def text_of(error: BaseException) -> str:

@@ -50,6 +50,7 @@ class Expected(NamedTuple):
 
 
 Asked = list[tuple[Probe, list[Expected]]]
+Numbers = list[tuple[Column, np.ndarray]]  # the columns of numbers, with their known values in order
 
 
 def known(X: Any, frame: pd.DataFrame, table: Table) -> tuple[np.ndarray, Probe, Probe]:
@@ -65,11 +66,11 @@ def known(X: Any, frame: pd.DataFrame, table: Table) -> tuple[np.ndarray, Probe,
 
 def probes(rows: list[dict], frame: pd.DataFrame, table: Table, columns: list[Column]) -> list[Probe]:
     """Return rows made from rows of X. `frame` is X as a DataFrame, `columns` what the model accepts."""
-    random = np.random.default_rng(0)
+    random, numbers = np.random.default_rng(0), numeric(columns, frame)
     made = {
-        "numbers moved a little": moved(rows, frame, columns, random),
-        "numbers between those of X": between(rows, frame, columns, random),
-        "numbers at the ends of their range and beyond": ends(rows, frame, columns, random),
+        "numbers moved a little": moved(rows, numbers, random),
+        "numbers between those of X": between(rows, numbers, random),
+        "numbers at the ends of their range and beyond": ends(rows, numbers, random),
         "missing values": missing(rows, columns, random),
         "new texts": new_texts(rows, frame, columns, random),
     }
@@ -82,7 +83,7 @@ def pick(X: Any, positions: np.ndarray, form: str) -> Any:
     return np.asarray(X)[positions] if form == "array" else [X[position] for position in positions]
 
 
-def numeric(columns: list[Column], frame: pd.DataFrame) -> list[tuple[Column, np.ndarray]]:
+def numeric(columns: list[Column], frame: pd.DataFrame) -> Numbers:
     """Return the columns of numbers that may have other values than those of X, with their known values in order."""
     found = []
     for position, column in enumerate(columns):
@@ -105,8 +106,8 @@ def changed(rows: list[dict], random: np.random.Generator, **changes: Any) -> di
     return rows[random.integers(len(rows))] | changes
 
 
-def moved(rows: list[dict], frame: pd.DataFrame, columns: list[Column], random: np.random.Generator) -> list[dict]:
-    numbers, made = numeric(columns, frame), []
+def moved(rows: list[dict], numbers: Numbers, random: np.random.Generator) -> list[dict]:
+    made: list[dict] = []
     steps = [0.15 * values.std() for _, values in numbers]
     for number in range(how_many(numbers)):
         row = changed(rows, random)
@@ -119,9 +120,8 @@ def moved(rows: list[dict], frame: pd.DataFrame, columns: list[Column], random: 
     return made
 
 
-def between(rows: list[dict], frame: pd.DataFrame, columns: list[Column], random: np.random.Generator) -> list[dict]:
+def between(rows: list[dict], numbers: Numbers, random: np.random.Generator) -> list[dict]:
     """Return rows with numbers in the middle of two known ones: there trees split."""
-    numbers: list[tuple[Column, np.ndarray]] = numeric(columns, frame)
     made: list[dict] = []
     for _ in range(2 * how_many(numbers)):
         row = changed(rows, random)
@@ -134,8 +134,8 @@ def between(rows: list[dict], frame: pd.DataFrame, columns: list[Column], random
     return made
 
 
-def ends(rows: list[dict], frame: pd.DataFrame, columns: list[Column], random: np.random.Generator) -> list[dict]:
-    numbers, made = numeric(columns, frame), []
+def ends(rows: list[dict], numbers: Numbers, random: np.random.Generator) -> list[dict]:
+    made: list[dict] = []
     for column, values in numbers[:FEW]:
         low, high, beyond = values[0], values[-1], 3 * values.std() + 1
         for value in (low, high, low - beyond, high + beyond, 0, -1, 16_777_217):

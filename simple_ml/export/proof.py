@@ -1,10 +1,12 @@
 """Prove that a model file answers as the model itself, in a new process; and what `predictions` of a notebook say."""
 
+import contextlib
 import importlib.metadata
 import os
 import pandas as pd
 import sys
 import sysconfig
+from collections.abc import Iterator
 from dataclasses import replace
 from export.columns import Refusal
 from export.elsewhere import Elsewhere
@@ -23,6 +25,10 @@ OUTSIDE = (
     "what train.py sets or holds outside of the model (an environment variable, an option of pandas, a file beside it) "
     "is not there when the service runs, so keep it inside of the model or of the function"
 )
+LOADED = (
+    "CatBoost does so for a model with texts that was saved and loaded before, so give export() the model as fit() "
+    "left it"
+)
 
 
 class Truth(NamedTuple):
@@ -40,32 +46,36 @@ class Truth(NamedTuple):
         return Comparison(card, self.asked[0][1])
 
 
-def prove(name: str, content: bytes, card: Card, truth: Truth, packages: list[str]) -> Card:
+@contextlib.contextmanager
+def started(name: str, content: bytes) -> Iterator[Elsewhere]:
+    """Run a model file in a new process until the block ends. Raises Refusal if it cannot be loaded there."""
+    with contextlib.ExitStack() as stack:
+        try:
+            run = stack.enter_context(Elsewhere(content, name, PACKAGES))
+        except ValueError as error:
+            todo = LOADED if str(error) == "the process ended by SIGSEGV" else OUTSIDE
+            raise Refusal(f"{NEW_PROCESS} it cannot be loaded ({error}); {todo}") from error
+        yield run
+
+
+def prove(run: Elsewhere, card: Card, truth: Truth, packages: list[str]) -> Card:
     """Return the card with the proof. Raises Refusal if the file answers differently in a new process."""
     compare, names = truth.comparison(card), {column.name for column in card.columns}
     asked = [
         (probe._replace(rows=[{key: row[key] for key in row if key in names} for row in probe.rows]), expected)
         for probe, expected in truth.asked
     ]
-    try:
-        with Elsewhere(content, name, PACKAGES) as run:
-            wrong = difference(run, compare, asked)
-            if file := next((path for path in sorted(run.opened) if is_beside(path)), None):
-                raise Refusal(
-                    f"it opens {os.path.basename(file)} when it predicts, and the image does not hold this file, so "
-                    "read it once in train.py, outside of the function, and the model file keeps what it holds"
-                )
-            if wrong:
-                reason = f" ({run.failures[-1]})" if run.failures else ""
-                raise Refusal(
-                    f"in a new process, as the service starts it, it answers {wrong} differently{reason}; {OUTSIDE}"
-                )
-            if truth.predictions is not None:
-                check_predictions(run, truth.whole, truth.predictions, card, compare)
-    except ValueError as error:
+    wrong = difference(run, compare, asked)
+    if file := next((path for path in sorted(run.opened) if is_beside(path)), None):
         raise Refusal(
-            f"in a new process, as the service starts it, it cannot be loaded ({error}); {OUTSIDE}"
-        ) from error
+            f"it opens {os.path.basename(file)} when it predicts, and the image does not hold this file, so "
+            "read it once in train.py, outside of the function, and the model file keeps what it holds"
+        )
+    if wrong:
+        reason = f" ({run.failures[-1]})" if run.failures else ""
+        raise Refusal(f"{NEW_PROCESS} it answers {wrong} differently{reason}; {OUTSIDE}")
+    if truth.predictions is not None:
+        check_predictions(run, truth.whole, truth.predictions, card, compare)
     proof = Proof(
         rows=sum(len(probe.rows) for probe, _ in asked if not probe.alone),
         alone=sum(len(probe.rows) for probe, _ in asked if probe.alone),

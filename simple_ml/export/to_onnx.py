@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from export.columns import Refusal, estimators
 from export.steps import UFUNCS, append, patched, register_boosters
+from export.trees import shrink
 from onnx import ModelProto
 from onnx.helper import set_model_props
 from runtime import card as cards
@@ -29,6 +30,7 @@ from typing import Any, NamedTuple
 
 WORDS = r"[\p{L}\p{N}_][\p{L}\p{N}_]+"  # what scikit-learn's (?u)\b\w\w+\b finds, as ONNX Runtime's RE2 writes it
 OPSETS = {"": 18, "ai.onnx.ml": 3}  # all converters know these versions of ONNX
+WIDE = 50  # columns, from which on numbers are one matrix: the time of an input for each grows with their square
 EXACT = 2**24  # up to here a float32 holds every whole number
 
 # scikit-learn converts its input to float32 just before these, and compares it with thresholds in float64
@@ -165,6 +167,9 @@ FAULTS = [
         "1.20.0",
         "hist gradient boosting",
     ),
+    Fault(  # asked first, because the copy of a CatBoost model with texts can end the process
+        lambda step: type(step).__module__.startswith("catboost."), "ONNX has no {}", "", "1.20.0", "CatBoost"
+    ),
     Fault(float_categories, "ONNX treats 1.5 as category 1 of a {}", "#322", "1.20.0", "numbers as categories"),
 ]
 
@@ -229,20 +234,31 @@ def convert(model: Any, card: Card, number: type, last: Any = None) -> bytes:
         served = cast_before_trees(served)
     register_boosters()
     steps = list(estimators(served))
-    if len(card.columns) > 1 and not any(isinstance(step, ColumnTransformer) for step in steps):
+    numbers = DoubleTensorType if number == np.float64 else FloatTensorType
+    if len(card.columns) > WIDE and all(column.type != "text" for column in card.columns):
+        for step in steps:
+            if hasattr(step, "_transformer_to_input_indices"):  # a ColumnTransformer, and a matrix has no names
+                places = step._transformer_to_input_indices
+                step.transformers_ = [(name, inner, places[name]) for name, inner, _ in step.transformers_]
+        inputs = [("X", numbers([None, len(card.columns)]))]
+    else:
+        inputs = [
+            (column.name, (StringTensorType if column.type == "text" else numbers)([None, 1]))
+            for column in card.columns
+        ]
+    if len(inputs) > 1 and not any(isinstance(step, ColumnTransformer) for step in steps):
         # each column stays an input of its own, but most steps expect one matrix of all columns
         served = Pipeline([("columns", FunctionTransformer()), ("model", served)])
-    numbers = DoubleTensorType if number == np.float64 else FloatTensorType
-    inputs = [(column.name, StringTensorType if column.type == "text" else numbers) for column in card.columns]
     try:
         with patched():
             onnx = convert_sklearn(
                 served,
                 name="model",  # the default is a random name, but training twice must give the same file
-                initial_types=[(name, kind([None, 1])) for name, kind in inputs],
+                initial_types=inputs,
                 options=dict(filter(None, map(options, steps))),
                 target_opset=OPSETS,
             )
+        shrink(onnx)
         for func in filter(None, (inverse, last)):
             append(onnx, func)
     except Exception as error:

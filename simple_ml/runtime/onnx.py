@@ -41,9 +41,11 @@ class OnnxModel:
         options.intra_op_num_threads = options.inter_op_num_threads = 1  # the server already runs several workers
         self.session = onnxruntime.InferenceSession(file, options, ["CPUExecutionProvider"])
         self.card = card.read(self.session.get_modelmeta().custom_metadata_map.get("card", "{}"))
+        nodes, self.names = self.session.get_inputs(), [column.name for column in self.card.columns]
+        self.matrix = (nodes[0].name, DTYPES[nodes[0].type]) if len(nodes) < len(self.names) else None
         self.inputs = [
             (node.name, column.name, DTYPES[node.type], column.lowercase)
-            for node, column in zip(self.session.get_inputs(), self.card.columns, strict=True)
+            for node, column in zip(nodes, [] if self.matrix else self.card.columns, strict=not self.matrix)
         ]
         self.class_of = {
             number if self.card.encoded else label(value): value for number, value in enumerate(self.card.classes)
@@ -52,6 +54,9 @@ class OnnxModel:
     def predict(self, rows: list[dict]) -> Answers:
         """Return the answers to rows. Raises NoAnswer for numbers so large that the model's answer is not a number."""
         inputs = {node: array([row[name] for row in rows], dtype, lower) for node, name, dtype, lower in self.inputs}
+        if self.matrix:
+            node, dtype = self.matrix
+            inputs[node] = np.array([[row[name] for name in self.names] for row in rows], dtype)  # None becomes NaN
         results = self.session.run(self.card.outputs, inputs)
         found, numbers = results[0], results[-1]
         if numbers.dtype.kind == "f" and np.count_nonzero(~np.isfinite(numbers)):  # faster than .all() for one row

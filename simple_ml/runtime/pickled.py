@@ -19,7 +19,7 @@ from pathlib import Path
 from runtime import card
 from runtime.card import MOST, Answers, Card, NoAnswer
 from runtime.prepared import same_length, values_of
-from runtime.table import table_of, to_input
+from runtime.table import UnclearTime, table_of, to_input
 from typing import Any
 
 INFINITE = math.inf, -math.inf
@@ -73,8 +73,9 @@ class PickledModel:
         failed: dict[int, Exception] = {}
         parts = list(self.parts(rows, 0, failed))
         if failed:
-            sentence = "The model fails for a row, or its answer is not a finite number."
-            raise NoAnswer(sentence, list(failed)) from next(iter(failed.values()))
+            first = next(iter(failed.values()))
+            usual = "The model fails for a row, or its answer is not a finite number."
+            raise NoAnswer(str(first) if isinstance(first, UnclearTime) else usual, list(failed)) from first
         if len(parts) == 1:
             return parts[0]
         return Answers(

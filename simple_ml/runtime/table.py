@@ -18,6 +18,10 @@ class Table(NamedTuple):
     form: Form  # see Card.form
 
 
+class UnclearTime(ValueError):
+    """A time without an offset that the clocks of its zone show twice or never, as a sentence."""
+
+
 def table_of(columns: list[Column], empty: pd.DataFrame, form: Form) -> Table:
     """Return how rows become X. `empty` is the table that the model was fitted with, of which no row is needed."""
     return Table(columns, empty.columns, empty.dtypes.tolist(), form)
@@ -106,11 +110,23 @@ def whole_numbers(values: list[int], dtype: np.dtype) -> pd.Series:
 
 
 def to_dates(texts: list[str | None], dtype: Any) -> pd.Series:
-    """A time without an offset is taken as it is. Another is converted to the zone of the column, or else to UTC."""
+    """A time without an offset is taken as it is. Another is converted to the zone of the column, or else to UTC.
+
+    Raises UnclearTime for a time without an offset that the clocks of the zone show twice or never.
+    """
     zone = getattr(dtype, "tz", None)
     times = [None if text is None else datetime.fromisoformat(text) for text in texts]
-    times = [time.astimezone(zone or UTC).replace(tzinfo=None) if time and time.tzinfo else time for time in times]
+    bare = [time.astimezone(UTC).replace(tzinfo=None) if time and time.tzinfo else time for time in times]
     if dtype.kind == "O":  # of datetime.date
-        return pd.Series([time and time.date() for time in times], dtype=object)
-    series = pd.Series(times, dtype=f"datetime64[{np.datetime_data(dtype)[0] if zone is None else dtype.unit}]")
-    return series.dt.tz_localize(zone) if zone else series
+        return pd.Series([time and time.date() for time in bare], dtype=object)
+    series = pd.Series(bare, dtype=f"datetime64[{np.datetime_data(dtype)[0] if zone is None else dtype.unit}]")
+    if not zone:
+        return series
+    known = np.array([time is not None and time.tzinfo is not None for time in times])
+    local = series.mask(known).dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
+    if (unclear := local.isna() & series.notna() & ~known).any():
+        raise UnclearTime(
+            f"In the time zone {zone}, {series[unclear].iloc[0].isoformat()} is there twice or not at all, because "
+            "the clocks are changed. Send it with its offset, such as +01:00."
+        )
+    return local.where(~known, series.dt.tz_localize(UTC).dt.tz_convert(zone)) if known.any() else local

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from runtime.card import Answers, Card, Column
 from typing import Any, NamedTuple
-from web.schema import LARGEST, MAX_ROWS, Place, mistake
+from web.schema import LARGEST, Place, mistake, most_rows
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 SEPARATORS = ";", "\t", ","
@@ -50,7 +50,7 @@ def read(body: bytearray, card: Card) -> Sheet:
         found = lines_of(text, separator, padded)
         names = [name.strip() for name in next(found, [])]
         check_names(names, card)
-        most = min(MAX_ROWS, MAX_CELLS // len(names))
+        most = min(most_rows(card), MAX_CELLS // len(names))
         table = None if '"' in text else numbers_of(rest, names, card, separator, most)
         if table is not None:
             return Sheet(separator, text, [dict(zip(names, row, strict=True)) for row in table], True)

@@ -10,6 +10,7 @@ from typing_extensions import TypedDict
 from urllib.parse import quote
 
 MAX_ROWS = 100_000  # in one request
+MAX_VALUES = 1_000_000  # in one answer, where each class of a row has a probability: about 0.1 kB of memory each
 MAX_MISTAKES = 20  # that one answer lists
 MAX_COMPARED = 50_000  # pairs of a feature and an unknown name, in one request
 INDEX = "", "index", "Unnamed: 0"  # what pandas calls its index in a file
@@ -73,9 +74,16 @@ class Schema(NamedTuple):
 def schema(card: Card) -> Schema:
     """Return the types of the input and the output of a model."""
     row = typed_dict("Row", {column.name: type_of(column) for column in card.columns}, extra="allow")
-    rows = Annotated[list[row], Field(min_length=1, max_length=MAX_ROWS)]  # type: ignore[valid-type]
+    rows = Annotated[list[row], Field(min_length=1, max_length=most_rows(card))]  # type: ignore[valid-type]
     prediction = answer_of(card)
     return Schema(row, rows, prediction, list[prediction], TypeAdapter(row), TypeAdapter(rows))  # type: ignore[valid-type]
+
+
+def most_rows(card: Card) -> int:
+    """Return how many rows a request may have: fewer if the answer to each has many values."""
+    targets = card.targets if isinstance(card.targets, int) else len(card.targets or [])
+    values = max(targets, len(card.classes) * card.probabilities, 1)
+    return max(min(MAX_ROWS, MAX_VALUES // values), 1)
 
 
 def type_of(column: Column) -> Any:
