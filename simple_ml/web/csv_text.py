@@ -5,6 +5,7 @@ import contextlib
 import csv
 import io
 import itertools
+import json
 import numpy as np
 import re
 import warnings
@@ -220,7 +221,8 @@ def cells_of(answers: Answers, card: Card) -> Iterator[list[Any]]:
     shares = answers.probabilities or [[]] * count
     extras = zip(*answers.extras.values(), strict=True) if answers.extras else [()] * count
     for prediction, share, extra in zip(predictions, shares, extras, strict=True):
-        yield [*prediction, *share, *extra]
+        said = [json.dumps(value) if isinstance(value, bool) else value for value in prediction]
+        yield [*said, *share, *extra]
 
 
 def header(card: Card) -> list[str]:

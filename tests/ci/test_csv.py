@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from flask.testing import FlaskClient
 from helpers import copy_of
 from pathlib import Path
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from support.inprocess import service
 from support.models import MISSING, as_sent, export
 
@@ -195,6 +195,16 @@ def test_excel_runs_nothing(client, start):
     (answer,) = csv.reader(io.StringIO(content.splitlines()[1]), delimiter=";")
     assert answer[:4] == [f"'{start}1+1", f"'{start}x", "dry", "-15,5"]
     assert answer[-1].removeprefix("'").startswith(f"{start}x|dry|-15.5|3|")
+
+
+def test_yes_and_no_as_json_writes_them(tmp_path, monkeypatch):
+    folder = copy_of("simple_ml", tmp_path / "simple_ml")
+    monkeypatch.chdir(folder)
+    export(LogisticRegression().fit(TOWNS[["rent"]], TOWNS.rent > 700), TOWNS[["rent"]])
+    with service(folder) as client:
+        header, *lines = post(client, "rent\n25.5\n1500\n").text.splitlines()
+    assert header == "prediction,probability false,probability true"
+    assert [line.split(",")[0] for line in lines] == ["false", "true"]
 
 
 def test_several_values_in_an_answer(tmp_path, monkeypatch):
