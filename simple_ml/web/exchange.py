@@ -7,6 +7,7 @@ from pydantic_core import to_json
 from runtime import Model
 from runtime.card import Card
 from typing import NamedTuple
+from web.body import is_csv
 from web.csv_text import Sheet, read, write, write_for_excel
 from web.schema import Schema, left_aside, with_cells
 
@@ -20,7 +21,7 @@ class Asked(NamedTuple):
 
 def asked(body: bytearray, card: Card, types: Schema) -> Asked:
     """Return the rows of a request, checked. Raises ValidationError, and HTTPException for a file that is not CSV."""
-    if request.mimetype == "text/csv":
+    if is_csv():
         sheet = read(body, card)
         rows, is_list = sheet.rows if sheet.checked else check(sheet.rows, types), True
     else:
@@ -36,17 +37,16 @@ def check(rows: list[dict], types: Schema) -> list[dict]:
         raise with_cells(error) from None
 
 
-def reply(question: Asked, model: Model) -> tuple[str | bytes, int, dict[str, str]]:
-    """Return the body, status and headers of the answer. For CSV, `Accept: application/json` asks for JSON, and
+def reply(question: Asked, model: Model) -> tuple[str | bytes, int, dict[str, str], str]:
+    """Return the body, status, headers and type of the answer. For CSV, `Accept: application/json` asks for JSON, and
     `?for=excel` for the whole table, as Excel opens it. Raises NoAnswer."""
-    sheet, kind = question.sheet, {"Content-Type": "text/csv; charset=utf-8; header=present"}
+    sheet, headers = question.sheet, question.headers
     if sheet and request.args.get("for") == "excel":
-        return write_for_excel(model.answers(question.rows), model.card, sheet), 200, question.headers | kind
+        return write_for_excel(model.answers(question.rows), model.card, sheet), 200, headers, "text/csv"
     if sheet and request.accept_mimetypes.best_match(["text/csv", "application/json"]) != "application/json":
-        return write(model.answers(question.rows), model.card), 200, question.headers | kind
+        return write(model.answers(question.rows), model.card), 200, headers, "text/csv"
     answers = model.predict(question.rows)
-    text = to_json(answers if question.is_list else answers[0]) + b"\n"
-    return text, 200, question.headers | {"Content-Type": "application/json"}
+    return to_json(answers if question.is_list else answers[0]) + b"\n", 200, headers, "application/json"
 
 
 def hint(body: bytearray) -> str:

@@ -174,7 +174,7 @@ def test_refused(client, body, status, says):
 
 def test_the_answer_is_csv(client):
     answer = post(client, HEADER + f"{ROW}\n" * 2)
-    assert answer.content_type == "text/csv; charset=utf-8; header=present"
+    assert answer.content_type == "text/csv; charset=utf-8"
     assert answer.text == f"prediction\n{READ}\n{READ}\n"
     assert post(client, HEADER + ROW, Accept="*/*").text == f"prediction\n{READ}\n"
     assert post(client, HEADER + ROW, Accept="application/json").json == [{"prediction": READ}]
