@@ -167,7 +167,7 @@ FAULTS = [
         "1.20.0",
         "hist gradient boosting",
     ),
-    Fault(  # asked first, because the copy of a CatBoost model with texts can end the process
+    Fault(  # known before the model is copied, which can end the process if CatBoost has texts
         lambda step: type(step).__module__.startswith("catboost."), "ONNX has no {}", "", "1.20.0", "CatBoost"
     ),
     Fault(float_categories, "ONNX treats 1.5 as category 1 of a {}", "#322", "1.20.0", "numbers as categories"),

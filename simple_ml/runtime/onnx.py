@@ -42,10 +42,11 @@ class OnnxModel:
         self.session = onnxruntime.InferenceSession(file, options, ["CPUExecutionProvider"])
         self.card = card.read(self.session.get_modelmeta().custom_metadata_map.get("card", "{}"))
         nodes, self.names = self.session.get_inputs(), [column.name for column in self.card.columns]
-        self.matrix = (nodes[0].name, DTYPES[nodes[0].type]) if len(nodes) < len(self.names) else None
+        is_matrix = nodes[0].shape[1] == len(self.names) > 1  # one input for all columns, not one for each
+        self.matrix = (nodes[0].name, DTYPES[nodes[0].type]) if is_matrix else None
         self.inputs = [
             (node.name, column.name, DTYPES[node.type], column.lowercase)
-            for node, column in zip(nodes, [] if self.matrix else self.card.columns, strict=not self.matrix)
+            for node, column in (() if is_matrix else zip(nodes, self.card.columns, strict=True))
         ]
         self.class_of = {
             number if self.card.encoded else label(value): value for number, value in enumerate(self.card.classes)

@@ -157,7 +157,7 @@ def test_what_takes_long_says_so(folder, capsys, monkeypatch):
 def test_large_forests_take_less_memory(folder, gaps, monkeypatch):
     """Their trees are written in another way, in several parts, and answer as before."""
     monkeypatch.setattr("export.trees.LARGE", 100)
-    monkeypatch.setattr("export.trees.TOGETHER", 150)
+    monkeypatch.setattr("export.trees.TOGETHER", 60)
     X = pd.DataFrame(np.random.default_rng(1).normal(size=(300, 2)), columns=["a", "b"])
     if gaps:
         X.loc[::9, "a"] = np.nan
