@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from runtime import Answer
 from runtime.card import Card
-from runtime.decode import NothingToSee, strips
+from runtime.decode import STRIP, NothingToSee, strips
 from typing import Any, NamedTuple
 
 Floats = NDArray[np.float32]
@@ -122,6 +122,9 @@ def whole(old: int, new: int) -> Cut:
 
 def pillow(image: Image.Image, mode: str, method: Image.Resampling, rows: Cut, columns: Cut) -> Floats:
     """Return the pixels as Pillow resizes them."""
+    if (rows.count, columns.count) != (rows.resized, columns.resized) and rows.resized * columns.resized <= STRIP:
+        every = [cut._replace(first=0, count=cut.resized) for cut in (rows, columns)]
+        return pillow(image, mode, method, *every)[rows.first :, columns.first :][: rows.count, : columns.count]
     (top, bottom), (left, right) = (
         (cut.start + cut.first * cut.used / cut.resized, cut.start + (cut.first + cut.count) * cut.used / cut.resized)
         for cut in (rows, columns)

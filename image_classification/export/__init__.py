@@ -5,13 +5,13 @@ TensorFlow's SavedModel, .tflite or .onnx): `python3 -m export FILE --labels lab
 """
 
 import contextlib
-import importlib
 import numpy as np
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from export import proof
+from export import transform as transforms
 from export.task import (
     Refusal,
     Source,
@@ -74,11 +74,13 @@ def export(
     quantize: bool = False,
     pictures: str | Path | None = None,
     predictions: Any = None,
+    transform: Any = None,
+    trust: bool = False,
 ) -> None:
     """Write a network as the file that the service answers with: `path`, or model.tflite or model.onnx.
 
-    `network` is a Keras network, or the path of a file. `labels` are in the order of its outputs; a network that
-    predicts a number has none.
+    `network` is a network of Keras or PyTorch, a learner of fastai, or the path of a file. `labels` are in the order of
+    its outputs; a network that predicts a number has none.
 
     `predictions` is what the notebook itself says of some files: a function of a path, a dict with the path of each
     file in the folder `pictures`, or the path of a .csv file, in each line a file. For each it says a probability for
@@ -88,6 +90,8 @@ def export(
     are left out. A probability may differ by 0.01, that of a JPEG by 0.03. Without predictions, this must be given
     where the network itself does not say it:
 
+    - `transform`: the object that prepares pictures for PyTorch, which then says all but the last four: torchvision's
+      Compose of usual steps, what timm's resolve_data_config returns, or an image processor of Hugging Face.
     - `range`: how pixels were scaled in training, "0..255", "0..1", "-1..1", or a mean and a scale of pixels 0..255 for
       red, green and blue, "mean 123.7,116.3,103.5 scale 58.4,57.1,57.4". A network with a Rescaling layer says it.
     - `bgr`: it was trained with blue before red.
@@ -103,6 +107,8 @@ def export(
       picture with a 422, and the probabilities of the other labels sum to less than 1.
     - `preprocess`: "photo", or "digit" for networks trained on MNIST.
 
+    `trust` opens a file of PyTorch that is a pickle, which runs the code in it.
+
     `quantize` stores the weights in 8 bits. The file's answers are compared with the network's own on random pictures,
     and on those in the folder `pictures`. Raises SystemExit, with one sentence, if the network cannot be served, if
     no way or more than one gives the predictions, or if a probability differs by more than 0.01; then no file is
@@ -117,9 +123,11 @@ def export(
         told: dict[str, Any] = {"range": range, "bgr": bgr, "resize": resize, "fit": fit, "crop": crop}
         told["standardize"] = standardize
         check_options(told | {"task": task, "preprocess": preprocess}, choices | {"preprocess": tuple(WAYS)})
-        source = opened(network, output)
-        size = size or source.says.get("size")
-        told |= {name: value for name, value in source.says.items() if name in told and told[name] is None}
+        says = transforms.read(transform) if transform is not None else {}
+        source, own_labels = opened(network, output, size, says, trust)
+        names, says = names or checked(own_labels), {**source.says, **says}
+        size = size or says.get("size")
+        told |= {name: value for name, value in says.items() if name in told and told[name] is None}
         shape, layout = layout_of(source.shape, size)
         target = Path(path or f"model{source.suffix}")
         if target.suffix != source.suffix:
@@ -127,12 +135,12 @@ def export(
         content = source.convert(shape, quantize)
         scaling = {"mean": (0.0,), "scale": (1.0,)}
         if predictions is None:
-            if layout["layout"] == "CHW" and resize is None and preprocess == "photo":
+            if layout["layout"] == "CHW" and told["resize"] is None and preprocess == "photo":
                 raise Refusal(
                     "its channels come first, as PyTorch has them, and no file says how pictures were resized: say it "
                     "by `resize` (--resize), pil-bilinear after torchvision's Resize"
                 )
-            scaling = range_of(source, content, shape, layout["channels"], range)
+            scaling = range_of(source, content, shape, layout["channels"], told["range"])
         card = Card(
             title=str(title),
             task="number",  # for now: its outputs will tell
@@ -141,7 +149,7 @@ def export(
             preprocess=preprocess,
             resize=told["resize"] or "bilinear",
             fit=told["fit"] or "stretch",
-            crop=crop,
+            crop=told["crop"],
             standardize=standardize,
             bgr=bool(bgr),
             output=source.output,
@@ -149,10 +157,9 @@ def export(
             **scaling,
         )
         preparation = fitting_way(card)
-        pack = importlib.import_module(FILES[f"model{source.suffix}"]).pack
         with tempfile.TemporaryDirectory() as folder:
             candidate = Path(folder) / target.name
-            pack(candidate, content, card)
+            source.pack(candidate, content, card)
             samples = random_pictures(card.size, card.channels, ROUNDS_8_BIT if quantize else 1)
             ranges = [1.0] if predictions is None else [1.0, 1 / 255]
             values = run_on([x * scale for scale in ranges for x in samples], Network(candidate).outputs)
@@ -164,35 +171,34 @@ def export(
                         "`predictions` are scores, which do not say what they mean: say it by `task` (--task)"
                     )
                 exact = source.convert(shape, False) if quantize else content
-                pack(candidate, exact, card)
-                card = proof.find(Network(candidate), preparation, said, told, tasks)
+                source.pack(candidate, exact, card)
+                card, note = proof.find(Network(candidate), preparation, said, told, tasks)
             else:
                 card = replace(card, task=tasks[0])
             check_unknown(card.unknown, names, card.task)
             real = real_pictures(pictures, preparation, card) if pictures else []
             samples += real
-            pack(candidate, content, card)
+            source.pack(candidate, content, card)
             compared, difference = compare(Network(candidate), source, samples, quantize)
             if predictions is not None and quantize:
                 card = proof.measured(Network(candidate), preparation, said, TOLERANCE_8_BIT)
             elif real and predictions is None:
                 count = len(real)
                 card = replace(card, proof=Proof(count, count, float(f"{difference:.2g}"), False, proof.versions()))
-            pack(candidate, content, card)
+            source.pack(candidate, content, card)
             target.write_bytes(candidate.read_bytes())
     except Refusal as refusal:
         sys.exit(f"This network cannot be served: {refusal}.")
     height, width = card.size
-    print(
-        f"{target}: {target.stat().st_size / 1000:.0f} kB, {height}x{width}, {card.task}, {len(names)} labels; {compared}"
-    )
+    size_in_words = f"{target.stat().st_size / 1000:.0f} kB, {height}x{width}"
+    print(f"{target}: {size_in_words}, {card.task}, {len(names)} labels; {compared}")
     if range is None and predictions is None and source.rescaling(shape):
         print(f"A layer of it rescales {in_words(card.mean, card.scale)}. ", end="")
         print('If your notebook scaled the pixels before it, too, say how: range="0..1" (--range 0..1) after x / 255.')
     others = [name for name in FILES if name != target.name and target.with_name(name).exists()]
     if others and target.name in FILES:
         print(f"{others[0]} is here, too, and one of them is served: remove it.")
-    print(card.way + (said.left_out if predictions is not None else ""))
+    print(card.way + (said.left_out + note if predictions is not None else ""))
 
 
 def check_options(given: dict[str, Any], choices: dict[str, tuple]) -> None:
@@ -211,11 +217,32 @@ def check_options(given: dict[str, Any], choices: dict[str, tuple]) -> None:
         raise Refusal("`fit` crop-exact is Pillow's ImageOps.fit, so it goes with a `resize` that starts with pil-")
 
 
-def opened(network: Any, output: str | None) -> Source:
-    """Return a network, or the one in a file."""
+def opened(
+    network: Any, output: str | None, size: Any, says: dict[str, Any], trust: bool
+) -> tuple[Source, tuple[str, ...]]:
+    """Return a network, or the one in a file, and the labels that it says itself."""
+    path = Path(network) if isinstance(network, str | Path) else None
+    if path and path.suffix == ".onnx" and path.exists():
+        from export import onnx_file
+
+        return onnx_file.opened(path, output), ()
+    torchs = path and path.suffix in (".pt", ".pth", ".pkl") and path.is_file()
+    # its own torch is there already
+    if torchs or (not path and "torch" in sys.modules and not hasattr(network, "predict_on_batch")):
+        try:
+            from export import pytorch
+        except ModuleNotFoundError as error:
+            raise Refusal(
+                f"a network of PyTorch needs the package {error.name}: export it where you trained it, after "
+                "`pip install -r requirements-torch.in`"
+            ) from error
+        thing = pytorch.load(path, trust) if path else network
+        if pytorch.is_network(thing):
+            size = size or says.get("size")
+            return pytorch.opened(thing, output, (size, size) if isinstance(size, int) else size and tuple(size))
     from export import convert  # only now, since TensorFlow takes seconds
 
-    return convert.opened(network, output)
+    return convert.opened(network, output), ()
 
 
 def tasks_of(

@@ -18,7 +18,7 @@ def main() -> None:
         prog="python3 -m export",
         description="Write a network that is in a file as the file that the service answers with.",
     )
-    parser.add_argument("network", metavar="FILE", help=".keras, .h5, .tflite, .onnx, or a folder with a SavedModel")
+    parser.add_argument("network", metavar="FILE", help=".keras, .h5, .tflite, .onnx, .pt, .pth, .pkl, or a SavedModel")
     parser.add_argument("--labels", type=Path, metavar="labels.txt", help="one label a line, in the outputs' order")
     parser.add_argument("--range", metavar="RANGE", help=f"how pixels were scaled in training: {RANGES}")
     parser.add_argument("--bgr", action=argparse.BooleanOptionalAction, help="blue came before red in training")
@@ -37,9 +37,10 @@ def main() -> None:
         "--predictions",
         type=Path,
         metavar="FILE.csv",
-        help="what the notebook says of files in FOLDER: a name, then a probability for each label, a label, or a number",
+        help="what the notebook says of files in FOLDER: a name, then probabilities, a label, or a number",
     )
     parser.add_argument("--title", default="Image classification", help="what the page is called")
+    parser.add_argument("--trust", action="store_true", help="open a pickle of PyTorch, which runs the code in it")
     parser.add_argument("--path", metavar="FILE", help="what to write (default: model.tflite or model.onnx)")
     arguments = [f"--range={after}" if before == "--range" else after for before, after in pairs(sys.argv[1:])]
     options = vars(parser.parse_args([argument for argument in arguments if argument != "--range"]))
@@ -59,8 +60,13 @@ def pairs(arguments: list[str]) -> list[tuple[str, str]]:
 
 
 def read_labels(path: Path | None) -> list[str]:
-    """Return the lines of a file."""
-    return [line.strip() for line in path.read_text("utf-8-sig").strip().split("\n")] if path else []
+    """Return the lines of a file, without the numbers that Teachable Machine puts before them: "0 Cat", "1 Dog"."""
+    lines = [line.strip() for line in path.read_text("utf-8-sig").strip().split("\n")] if path else []
+    names = [line.removeprefix(f"{number} ").strip() for number, line in enumerate(lines)]
+    if lines and all(name != line for name, line in zip(names, lines, strict=True)):
+        print(f"{path} numbers its labels. The numbers are left out: {names[0]}, …")
+        return names
+    return lines
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ import tensorflow as tf
 import zipfile
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
-from collections.abc import Callable, Iterator
-from export.task import Refusal, Source, first_line
+from collections.abc import Iterator
+from export.task import Refusal, Source, chosen, first_line
 from numpy.typing import NDArray
 from pathlib import Path
+from runtime.card import Card, write
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from typing import Any
 
@@ -45,7 +46,7 @@ def opened(network: Any, output: str | None) -> Source:
         raise Refusal(f"{path} cannot be read ({first_line(error)})") from error
     if not path.exists():
         raise Refusal(f"there is no {path}")
-    raise Refusal(f"{path} is none of .keras, .h5, .tflite or a folder with a SavedModel: see the README for PyTorch")
+    raise Refusal(f"{path} is none of .keras, .h5, .tflite, .onnx, PyTorch's .pt, .pth and .pkl, or a SavedModel")
 
 
 def load_keras(path: Path) -> Any:
@@ -110,6 +111,7 @@ def keras_source(network: Any, output: str | None) -> Source:
         rescaling=lambda shape: first_steps(function.get_concrete_function(tf.TensorSpec(shape, kind)), shape),
         last_step=last_step,
         ends=ends,
+        pack=pack,
         says=resizing(network),
     )
 
@@ -139,6 +141,7 @@ def saved_model_source(path: Path, output: str | None) -> Source:
         rescaling=lambda shape: first_steps(function.get_concrete_function(tf.TensorSpec(shape, spec.dtype)), shape),
         last_step=last_step,
         ends=ends,
+        pack=pack,
     )
 
 
@@ -172,16 +175,7 @@ def tflite_source(path: Path, output: str | None) -> Source:
     index = chosen([each["name"] for each in outputs], output)
     signature = inputs[0]["shape_signature"].tolist()
     shape = tuple(None if size < 0 else size for size in signature[1:])
-    return Source(shape=shape, run=run, convert=unchanged, output=index, last_step=last_step, ends=ends)
-
-
-def chosen(names: list[str], output: str | None) -> int:
-    """Return which of the outputs is to be served."""
-    if output is None and len(names) == 1:
-        return 0
-    if output not in names:
-        raise Refusal(f"it has the outputs {', '.join(names)}: say which by `output` (--output {names[0]})")
-    return names.index(output)
+    return Source(shape=shape, run=run, convert=unchanged, output=index, last_step=last_step, ends=ends, pack=pack)
 
 
 @contextlib.contextmanager
@@ -281,3 +275,11 @@ def last_step(content: bytes, output: int) -> str:
             return "RELU" if getattr(step.builtinOptions, "fusedActivationFunction", 0) else name
         tensor = int(step.inputs[0])
     return "nothing"
+
+
+def pack(path: Path, network: bytes, card: Card) -> None:
+    """Write a network with its card. The same network gives the same file, because a ZipInfo has a fixed date."""
+    path.write_bytes(network)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(zipfile.ZipInfo("labels.txt"), "".join(f"{label}\n" for label in card.labels))
+        archive.writestr(zipfile.ZipInfo("card.json"), write(card))

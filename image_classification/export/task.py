@@ -4,7 +4,8 @@ import numpy as np
 import re
 from collections.abc import Callable, Mapping, Sequence
 from numpy.typing import NDArray
-from runtime.card import Task
+from pathlib import Path
+from runtime.card import Card, Task
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ class Source(NamedTuple):
     run: Callable[[NDArray], NDArray]  # its own answer to one input, (1, ...)
     convert: Callable[[list[int], bool], bytes]  # to the file for inputs of a shape, perhaps with 8-bit weights
     last_step: Callable[[bytes, int], str]  # the step of that file that makes an output, in LiteRT's names
+    pack: Callable[[Path, bytes, Card], None]  # writes that file with its card
     ends: Callable[[bytes], tuple[float, float] | None] = lambda content: (
         None
     )  # of the range that its input is made for
@@ -61,6 +63,15 @@ def check_unknown(unknown: str | None, labels: list[str], task: str) -> None:
         raise Refusal(f"`unknown` must be one of the labels, and {unknown!r} is not")
     if task not in ("softmax", "logits"):
         raise Refusal(f"`unknown` is for networks that predict one label of many, and the task of this one is {task}")
+
+
+def chosen(names: list[str], output: str | None) -> int:
+    """Return which of the outputs is to be served."""
+    if output is None and len(names) == 1:
+        return 0
+    if output not in names:
+        raise Refusal(f"it has the outputs {', '.join(names)}: say which by `output` (--output {names[0]})")
+    return names.index(output)
 
 
 def layout_of(shape: tuple[int | None, ...], size: int | Sequence[int] | None) -> tuple[list[int], dict[str, Any]]:

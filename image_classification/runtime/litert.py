@@ -36,11 +36,3 @@ class Engine:
             values = self.interpreter.get_tensor(self.output["index"]).ravel()
         scale, zero = self.output["quantization"]
         return (values.astype(np.float32) - zero) * np.float32(scale) if scale else values.astype(np.float32)
-
-
-def pack(path: Path, network: bytes, card: cards.Card) -> None:
-    """Write a network with its card. The same network gives the same file, because a ZipInfo has a fixed date."""
-    path.write_bytes(network)
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(zipfile.ZipInfo("labels.txt"), "".join(f"{label}\n" for label in card.labels))
-        archive.writestr(zipfile.ZipInfo("card.json"), cards.write(card))
