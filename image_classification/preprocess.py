@@ -73,10 +73,12 @@ def cuts(old: tuple[int, int], new: tuple[int, int], resize: str, fit: str, crop
 
     With a share as `crop`, the picture is resized so that `new` is this share of it, and then the middle is kept:
     "stretch" as torchvision's Resize((256, 256)) and CenterCrop(224), "crop" as its Resize(256) and CenterCrop(224)
-    with 0.875. Without a `resize`, the middle is kept as it is, with black around it, as in resize_with_crop_or_pad.
+    with 0.875. Without a `resize`, the middle is kept as it is, with black around it, as in resize_with_crop_or_pad;
+    with "crop" as CenterCrop alone rounds it.
     """
     if resize == "none":
-        return tuple(whole(*each) for each in zip(old, new, strict=True))  # type: ignore[return-value]
+        each_side = zip(old, new, strict=True)
+        return tuple(middle(a, a, b) if fit == "crop" else whole(a, b) for a, b in each_side)  # type: ignore[return-value]
     (height, width), (rows, columns) = old, new
     if crop:
         if fit == "stretch":

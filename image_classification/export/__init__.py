@@ -211,7 +211,7 @@ def check_options(given: dict[str, Any], choices: dict[str, tuple]) -> None:
         raise Refusal(f"`crop` is a share such as 0.875 (224 of 256 pixels), not {crop!r}")
     if crop and fit not in (None, "stretch", "crop"):
         raise Refusal(f"`crop` goes with `fit` crop or stretch, not with {fit}")
-    if resize == "none" and (crop or fit):
+    if resize == "none" and (crop or fit not in (None, "crop")):
         raise Refusal("`resize` none keeps the middle of a picture as it is: leave out `fit` and `crop`")
     if fit == "crop-exact" and resize and not resize.startswith("pil-"):
         raise Refusal("`fit` crop-exact is Pillow's ImageOps.fit, so it goes with a `resize` that starts with pil-")

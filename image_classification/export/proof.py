@@ -216,7 +216,7 @@ def places(card: Card, told: Mapping[str, Any]) -> list[Place]:
     found = []
     for resize in [told["resize"]] if told["resize"] else [*RESIZES, "none"]:
         if resize == "none":
-            found.append(Place(resize, "stretch", None))
+            found += [Place(resize, fit, None) for fit in ("stretch", "crop")]
             continue
         found += [Place(resize, fit, None) for fit in ("stretch", "crop", "pad")]
         found += [Place(resize, "crop-exact", None)] if resize.startswith("pil-") else []
@@ -225,12 +225,10 @@ def places(card: Card, told: Mapping[str, Any]) -> list[Place]:
             found += [Place(resize, "stretch", 0.875)]
         elif resize == "bilinear":
             found += [Place(resize, "crop", 0.875)]
-    if told["crop"]:
+    if told["fit"]:  # then a crop that is not given is none
+        found = [Place(place.resize, told["fit"], told["crop"]) for place in found]
+    elif told["crop"]:
         found = [place._replace(crop=told["crop"]) for place in found if place.fit in ("stretch", "crop")]
-    if told["fit"]:
-        found = [place for place in found if place.fit == told["fit"]] or [
-            Place(place.resize, told["fit"], None) for place in found
-        ]
     return list(dict.fromkeys(found))
 
 
@@ -493,6 +491,8 @@ def alike(one: Guess, other: Guess) -> bool:
     """Return whether two guesses differ by half a pixel only."""
     if one.colour != other.colour or one.task != other.task or one.place.crop != other.place.crop:
         return False
+    if one.place.resize == other.place.resize == "none":
+        return True
     pairs = [(one.place.resize, other.place.resize), (one.place.fit, other.place.fit)]
     return all(a == b or {a, b} in ALIKE for a, b in pairs)
 

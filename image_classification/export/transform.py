@@ -52,7 +52,7 @@ def framed(resize: tuple[int, ...], crop: tuple[int, ...]) -> dict[str, Any]:
         return {"size": resize, "fit": "stretch"}
     height, width = crop * 2 if len(crop) == 1 else crop
     if not resize:
-        return {"size": (height, width), "resize": "none"}
+        return {"size": (height, width), "resize": "none", "fit": "crop"}
     if len(resize) == 2 and resize == (height, width):
         return {"size": resize, "fit": "stretch"}
     if len(resize) == 2 and resize[0] * width != resize[1] * height:
