@@ -39,12 +39,14 @@ def photo(
     if resize.startswith("pil-"):
         pixels = pillow(image, mode, Image.Resampling[resize.removeprefix("pil-").upper()], rows, columns)
     else:
-        # TensorFlow rounds down when it makes a colour PNG grey, Pillow does not
-        from_colour = channels == 1 and image.format == "PNG" and image.mode not in GREY
+        # TensorFlow rounds down when it makes a colour PNG grey, Pillow and OpenCV do not
+        from_colour = channels == 1 and image.format == "PNG" and image.mode not in GREY and resize != "area"
         matrix = (0.299, 0.587, 0.114, -0.5) if from_colour else None
         if resize == "area" and (rows.resized > rows.used or columns.resized > columns.used):
             resize = "area-linear"  # OpenCV takes two pixels in each direction as soon as one direction is enlarged
         pixels = interpolate(levels(image, mode, matrix), taps(rows, resize), taps(columns, resize))
+        if resize.startswith("area"):
+            pixels = np.rint(pixels)  # OpenCV answers with whole levels
     if pixels.shape[:2] == size:
         return pixels.reshape(*size, channels)
     whole = np.zeros((*size, channels), np.float32)  # black around it
