@@ -50,7 +50,7 @@ def photo(
     if pixels.shape[:2] == size:
         return pixels.reshape(*size, channels)
     whole = np.zeros((*size, channels), np.float32)  # black around it
-    whole[rows.before :, columns.before :][: rows.count, : columns.count] = pixels.reshape(*pixels.shape[:2], channels)
+    whole[rows.before :, columns.before :][: rows.kept, : columns.kept] = pixels.reshape(*pixels.shape[:2], channels)
     return whole
 
 
@@ -61,7 +61,7 @@ class Cut(NamedTuple):
     used: float  # how many pixels this part has
     resized: int  # how many pixels it becomes
     first: int  # the first of them that is kept
-    count: int  # how many are kept
+    kept: int  # how many are kept
     before: int = 0  # black pixels before them
 
 
@@ -97,7 +97,7 @@ def cuts(old: tuple[int, int], new: tuple[int, int], resize: str, fit: str, crop
             before = [round((wanted - side) * 0.5) for wanted, side in zip(new, sizes, strict=True)]
         else:
             sizes = [max(1, int(side)) for side in exact]
-            before = [int(max(0, wanted - side) / 2) for wanted, side in zip(new, exact, strict=True)]
+            before = [int(max(0.0, wanted - float(side)) / 2) for wanted, side in zip(new, exact, strict=True)]
         each = zip(old, sizes, before, strict=True)
         return tuple(Cut(0, side, small, 0, small, black) for side, small, black in each)  # type: ignore[return-value]
     used: list[float] = [height, width]
@@ -126,29 +126,29 @@ def whole(old: int, new: int) -> Cut:
 
 def pillow(image: Image.Image, mode: str, method: Image.Resampling, rows: Cut, columns: Cut) -> Floats:
     """Return the pixels as Pillow resizes them."""
-    if (rows.count, columns.count) != (rows.resized, columns.resized) and rows.resized * columns.resized <= STRIP:
-        every = [cut._replace(first=0, count=cut.resized) for cut in (rows, columns)]
-        return pillow(image, mode, method, *every)[rows.first :, columns.first :][: rows.count, : columns.count]
+    if (rows.kept, columns.kept) != (rows.resized, columns.resized) and rows.resized * columns.resized <= STRIP:
+        every = [cut._replace(first=0, kept=cut.resized) for cut in (rows, columns)]
+        return pillow(image, mode, method, *every)[rows.first :, columns.first :][: rows.kept, : columns.kept]
     (top, bottom), (left, right) = (
-        (cut.start + cut.first * cut.used / cut.resized, cut.start + (cut.first + cut.count) * cut.used / cut.resized)
+        (cut.start + cut.first * cut.used / cut.resized, cut.start + (cut.first + cut.kept) * cut.used / cut.resized)
         for cut in (rows, columns)
     )
     bottom, right = min(bottom, image.height), min(right, image.width)
     if image.mode != mode:
         # first the width, strip by strip, and of what is enlarged only the columns that count
-        smaller = columns.count < right - left
+        smaller = columns.kept < right - left
         edge = 0 if smaller else max(0, int(left) - 4)
-        narrow = Image.new(mode, (columns.count if smaller else min(int(right) + 5, image.width) - edge, image.height))
+        narrow = Image.new(mode, (columns.kept if smaller else min(int(right) + 5, image.width) - edge, image.height))
         for y, strip in levels(image, mode):
             if strip.height == image.height:
                 narrow, smaller, edge = strip, False, 0
             elif smaller:
                 part = left, 0, right, strip.height
-                narrow.paste(strip.resize((columns.count, strip.height), method, part), (0, y))
+                narrow.paste(strip.resize((columns.kept, strip.height), method, part), (0, y))
             else:
                 narrow.paste(strip.crop((edge, 0, edge + narrow.width, strip.height)), (0, y))
         image, left, right = (narrow, 0, narrow.width) if smaller else (narrow, left - edge, right - edge)
-    return np.asarray(image.resize((columns.count, rows.count), method, (left, top, right, bottom)), np.float32)
+    return np.asarray(image.resize((columns.kept, rows.kept), method, (left, top, right, bottom)), np.float32)
 
 
 def levels(image: Image.Image, mode: str, matrix: tuple | None = None) -> Iterator[tuple[int, Image.Image]]:
@@ -169,11 +169,12 @@ def taps(cut: Cut, method: str) -> Taps:
     As tf.image.resize: pixels have their centres at 0.5, 1.5 and so on; "bicubic" is Keys' kernel with a = -0.5
     (IEEE Trans. ASSP 29(6), 1981). "area" is how much of each pixel lies in the new one.
     """
-    old, kind = int(cut.used), np.float64 if method.startswith("area") else np.float32
-    place, step = np.arange(cut.first, cut.first + cut.count, dtype=kind), kind(cut.used / cut.resized)
+    kind: Any = np.float64 if method.startswith("area") else np.float32
+    old = int(cut.used)
+    place, step = np.arange(cut.first, cut.first + cut.kept, dtype=kind), kind(cut.used / cut.resized)
     centre = (place + kind(0.5)) * step
     if method in ("nearest", "none"):
-        return np.minimum(centre.astype(int), old - 1)[np.newaxis] + int(cut.start), np.ones((1, cut.count), np.float32)
+        return np.minimum(centre.astype(int), old - 1)[np.newaxis] + int(cut.start), np.ones((1, cut.kept), np.float32)
     if method == "area":
         index = np.floor(place * step + 1e-9).astype(int) + np.arange(int(np.ceil(step)) + 1)[:, np.newaxis]
         weight = (np.minimum(index + 1, (place + 1) * step) - np.maximum(index, place * step)).clip(0) / step

@@ -133,7 +133,7 @@ def export(
         if target.suffix != source.suffix:
             raise Refusal(f"it becomes a {source.suffix} file, so `path` must end in {source.suffix}")
         content = source.convert(shape, quantize)
-        scaling = {"mean": (0.0,), "scale": (1.0,)}
+        scaling: dict[str, Any] = {"mean": (0.0,), "scale": (1.0,)}
         if predictions is None:
             if layout["layout"] == "CHW" and told["resize"] is None and preprocess == "photo":
                 raise Refusal(

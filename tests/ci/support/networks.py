@@ -142,7 +142,12 @@ def softmax() -> dict:
 
 @network
 def logits_with_rescaling() -> dict:
-    return {"model": cnn((64, 80, 3), 5, None, [layers.Rescaling(1 / 255)]), "labels": names(5), "real": "0..255"}
+    return {
+        "model": cnn((64, 80, 3), 5, None, [layers.Rescaling(1 / 255)]),
+        "labels": names(5),
+        "real": "0..255",
+        "task": "logits",
+    }
 
 
 @network
@@ -199,7 +204,13 @@ def any_size() -> dict:
 
 @network
 def mean_and_scale() -> dict:
-    return {"model": cnn((64, 64, 3), 4, None), "labels": names(4), "range": "torch", "resize": "pil-bilinear"}
+    return {
+        "model": cnn((64, 64, 3), 4, None),
+        "labels": names(4),
+        "range": "torch",
+        "resize": "pil-bilinear",
+        "task": "logits",
+    }
 
 
 @network
@@ -210,14 +221,14 @@ def blue_first() -> dict:
 @network
 def channels_first() -> dict:
     model = cnn((3, 60, 72), 4, "softmax", [layers.Permute((2, 3, 1))])
-    return {"model": model, "labels": names(4), "range": "0..1"}
+    return {"model": model, "labels": names(4), "range": "0..1", "resize": "bilinear"}
 
 
 @network
 def fashion() -> dict:
     image = keras.Input((28, 28))
     x = layers.Dense(64, "relu")(layers.Flatten()(image))
-    return {"model": keras.Model(image, layers.Dense(10)(x)), "labels": names(10), "range": "0..1"}
+    return {"model": keras.Model(image, layers.Dense(10)(x)), "labels": names(10), "range": "0..1", "task": "logits"}
 
 
 @network
