@@ -30,7 +30,7 @@ def photo(
     """Return a picture as the notebook loads it, (height, width, channels) float32, 0..255. Transparency is dropped.
 
     `size` is (height, width). `resize` is "bilinear", "bicubic" or "nearest", as in image_dataset_from_directory and
-    tf.image.resize, which look at the nearest pixels only; "area" as cv2.INTER_AREA; "pil-bilinear", "pil-nearest" and
+    tf.image.resize, which look at the nearest pixels only; "cv2-linear" or "cv2-area" as cv2.resize; "pil-bilinear", "pil-nearest" and
     so on, as in load_img and torchvision, where each pixel of a large picture counts; or "none". `fit` and `crop` say
     which part of the picture it is: see `cuts`.
     """
@@ -40,13 +40,13 @@ def photo(
         pixels = pillow(image, mode, Image.Resampling[resize.removeprefix("pil-").upper()], rows, columns)
     else:
         # TensorFlow rounds down when it makes a colour PNG grey, Pillow and OpenCV do not
-        from_colour = channels == 1 and image.format == "PNG" and image.mode not in GREY and resize != "area"
-        matrix = (0.299, 0.587, 0.114, -0.5) if from_colour else None
-        if resize == "area" and (rows.resized > rows.used or columns.resized > columns.used):
-            resize = "area-linear"  # OpenCV takes two pixels in each direction as soon as one direction is enlarged
-        pixels = interpolate(levels(image, mode, matrix), taps(rows, resize), taps(columns, resize))
-        if resize.startswith("area"):
-            pixels = np.rint(pixels)  # OpenCV answers with whole levels
+        of_tensorflow = channels == 1 and image.format == "PNG" and image.mode not in GREY and resize[:3] != "cv2"
+        matrix = (0.299, 0.587, 0.114, -0.5) if of_tensorflow else None
+        if resize == "cv2-area" and (rows.resized > rows.used or columns.resized > columns.used):
+            resize = "cv2-area-linear"  # it takes two pixels in each direction as soon as one direction is enlarged
+        weigh = whole_levels if resize in ("cv2-linear", "cv2-area-linear") else weighted
+        pixels = weigh(*gathered(levels(image, mode, matrix), taps(rows, resize), taps(columns, resize)))
+        pixels = np.rint(pixels) if resize == "cv2-area" else pixels
     if pixels.shape[:2] == size:
         return pixels.reshape(*size, channels)
     whole = np.zeros((*size, channels), np.float32)  # black around it
@@ -167,24 +167,24 @@ def taps(cut: Cut, method: str) -> Taps:
     """Return which pixels in a row make each of those that are kept, and how much they count: two arrays (n, count).
 
     As tf.image.resize: pixels have their centres at 0.5, 1.5 and so on; "bicubic" is Keys' kernel with a = -0.5
-    (IEEE Trans. ASSP 29(6), 1981). "area" is how much of each pixel lies in the new one.
+    (IEEE Trans. ASSP 29(6), 1981). "cv2-area" is how much of each pixel lies in the new one.
     """
-    kind: Any = np.float64 if method.startswith("area") else np.float32
+    kind: Any = np.float64 if method.startswith("cv2") else np.float32
     old = int(cut.used)
     place, step = np.arange(cut.first, cut.first + cut.kept, dtype=kind), kind(cut.used / cut.resized)
     centre = (place + kind(0.5)) * step
     if method in ("nearest", "none"):
         return np.minimum(centre.astype(int), old - 1)[np.newaxis] + int(cut.start), np.ones((1, cut.kept), np.float32)
-    if method == "area":
+    if method == "cv2-area":
         index = np.floor(place * step + 1e-9).astype(int) + np.arange(int(np.ceil(step)) + 1)[:, np.newaxis]
         weight = (np.minimum(index + 1, (place + 1) * step) - np.maximum(index, place * step)).clip(0) / step
-    elif method == "area-linear":
+    elif method == "cv2-area-linear":
         index = np.floor(place * step + 1e-9).astype(int) + np.arange(2)[:, np.newaxis]
         second = (place + 1) - (index[0] + 1) / step
         second = np.where(second > 0, second - np.floor(second), 0)
         weight = np.stack([1 - second, second])
     else:
-        reach = 1 if method == "bilinear" else 2
+        reach = 2 if method == "bicubic" else 1
         index = np.floor(centre - 0.5).astype(int) + np.arange(1 - reach, 1 + reach)[:, np.newaxis]
         distance = np.abs(index + 0.5 - centre)
         weight = 1 - distance
@@ -195,8 +195,8 @@ def taps(cut: Cut, method: str) -> Taps:
     return index.clip(0, old - 1) + int(cut.start), weight.astype(np.float32)
 
 
-def interpolate(parts: Iterable[tuple[int, Image.Image]], rows: Taps, columns: Taps) -> Floats:
-    """Return the weighted sum of pixels, (height, width, ...) float32, from strips and the `taps` of both axes."""
+def gathered(parts: Iterable[tuple[int, Image.Image]], rows: Taps, columns: Taps) -> tuple[NDArray, Taps, Taps]:
+    """Return the pixels that count, (height, width, channels), from strips, and the `taps` of both axes in them."""
     (y, row_weights), (x, column_weights) = rows, columns
     used_y, used_x = np.unique(y), np.unique(x)
     found = []
@@ -204,9 +204,22 @@ def interpolate(parts: Iterable[tuple[int, Image.Image]], rows: Taps, columns: T
         here = used_y[(used_y >= top) & (used_y < top + strip.height)] - top
         found.append(np.asarray(strip)[here][:, used_x])
     pixels = np.concatenate(found).reshape(len(used_y), len(used_x), -1)
-    y, x = used_y.searchsorted(y), used_x.searchsorted(x)
-    tall = sum(pixels[at] * weight[:, None, None] for at, weight in zip(y, row_weights, strict=True))
-    return sum(tall[:, at] * weight[:, None] for at, weight in zip(x, column_weights, strict=True))
+    return pixels, (used_y.searchsorted(y), row_weights), (used_x.searchsorted(x), column_weights)
+
+
+def weighted(pixels: NDArray, rows: Taps, columns: Taps) -> Floats:
+    """Return the weighted sum of pixels, (height, width, channels) float32."""
+    tall = sum(pixels[at] * weight[:, None, None] for at, weight in zip(*rows, strict=True))
+    return sum(tall[:, at] * weight[:, None] for at, weight in zip(*columns, strict=True))
+
+
+def whole_levels(pixels: NDArray, rows: Taps, columns: Taps) -> Floats:
+    """Return the same as OpenCV calculates it for 8 bits: in whole numbers, with weights of 11 bits (resize.cpp)."""
+    (y, row_weights), (x, column_weights) = rows, columns
+    down, across = (np.rint(weights * 2048).astype(np.int32) for weights in (row_weights, column_weights))
+    wide = sum(pixels[:, at].astype(np.int32) * weight[:, None] for at, weight in zip(x, across, strict=True)) >> 4
+    levels = sum((wide[at] * weight[:, None, None]) >> 16 for at, weight in zip(y, down, strict=True))
+    return ((levels + 2) >> 2).astype(np.float32)
 
 
 class Way(NamedTuple):

@@ -27,6 +27,7 @@ FILES, KEPT, LABELLED = 8, 4, 20  # how many files it takes; how many of them ar
 MOST = 60  # files that a function of the notebook is asked about
 LOOSE = 0.1  # a way that differs by more on one file is given up
 SECONDS = 15  # about how long all ways may take on the first file; otherwise the likely ones are found first
+MOST_SECONDS = 150  # after which no more groups are begun
 GROUP = 3  # ways to read the colours that are looked at together
 
 # as in public code: Keras's "caffe" mode, torchvision and timm, OpenAI's CLIP, CIFAR-10, and MNIST
@@ -39,10 +40,21 @@ RANGES_OF_COLOURS = [
     "mean 125.307,122.961,113.8575 scale 51.5865,50.847,51.255",
 ]
 RANGES_OF_GREY = ["mean 33.3285 scale 78.5655"]
-RESIZES = ["bilinear", "pil-bilinear", "pil-nearest", "area", "pil-bicubic", "bicubic", "pil-lanczos", "nearest"]
+RESIZES = [
+    "bilinear",
+    "pil-bilinear",
+    "pil-nearest",
+    "cv2-linear",
+    "cv2-area",
+    "pil-bicubic",
+    "bicubic",
+    "pil-lanczos",
+    "nearest",
+]
 RESIZES += ["pil-box", "pil-hamming"]
 SHARES = [0.875, 1.0, 224 / 232, 0.9, 0.95, 0.96, 224 / 246, 224 / 236]  # of the crop, in torchvision and timm
-ALIKE = [{"nearest", "pil-nearest"}, {"crop", "crop-exact"}]  # differ by a pixel at the most
+# differ by a pixel or a level at the most
+ALIKE = [{"nearest", "pil-nearest"}, {"crop", "crop-exact"}, {"bilinear", "cv2-linear"}]
 
 
 class Place(NamedTuple):
@@ -350,7 +362,7 @@ def find(network: Network, way: Way, said: Said, told: Mapping[str, Any], tasks:
         far = int(np.argmax(worst[nearest]))
         by = "its label" if said.kind == "labels" else f"{worst[nearest][far]:.2g}"
         raise Refusal(
-            f"no way to prepare pictures gives the notebook's predictions; the nearest is {described(nearest, card)}, "
+            f"no way to prepare pictures that was tried gives the notebook's predictions; the nearest is {described(nearest, card)}, "
             f"where {files[far].name} differs most, by {by}"
         )
     best = fit[0]
@@ -476,7 +488,7 @@ def fitting(
         alive = [guess for difference, guess in near if difference <= LOOSE]
         for number in looked[1:]:
             alive = [guess for guess in alive if search.difference(guess, number) <= LOOSE]
-        if alive:
+        if alive or time.monotonic() - start > MOST_SECONDS:
             break
     if not alive:  # to name the nearest
         near.sort(key=lambda each: each[0])

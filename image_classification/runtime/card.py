@@ -14,10 +14,11 @@ OLDER = "made by an older export: run `python3 train.py`, or `python3 -m export 
 NEWER = "made by a newer export ({}): serve it with the files beside that export"
 
 Task = Literal["softmax", "logits", "sigmoid", "logit", "several", "several-logits", "number"]  # see __init__.py
-TensorFlows = Literal["bilinear", "bicubic", "nearest", "area", "none"]
+TensorFlows = Literal["bilinear", "bicubic", "nearest", "none"]
+OpenCVs = Literal["cv2-linear", "cv2-area"]
 Pillows = Literal["pil-bilinear", "pil-bicubic", "pil-nearest", "pil-lanczos", "pil-box", "pil-hamming"]
-Resize = TensorFlows | Pillows
-TASKS, RESIZES = get_args(Task), (*get_args(TensorFlows), *get_args(Pillows))
+Resize = TensorFlows | OpenCVs | Pillows
+TASKS, RESIZES = get_args(Task), (*get_args(TensorFlows), *get_args(OpenCVs), *get_args(Pillows))
 Fit = Literal["stretch", "crop", "crop-exact", "pad"]
 Standardize = Literal["picture"]
 FITS, STANDARDIZES = get_args(Fit), get_args(Standardize)

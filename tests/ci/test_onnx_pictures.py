@@ -143,7 +143,7 @@ MODELS: dict[str, tuple[Callable[[], onnx.ModelProto], dict, str]] = {
     "a crop of a padded picture": (lambda: small(SQUARE), {"fit": "pad", "crop": 0.9}, "`crop` goes with"),
     "a crop of more": (lambda: small(SQUARE), {"crop": 1.5}, "such as 0.875"),
     "no way to fit": (lambda: small(SQUARE), {"fit": "squash"}, "choose `fit`"),
-    "cropped exactly": (lambda: small(SQUARE), {"resize": "area", "fit": "crop-exact"}, "pil-"),
+    "cropped exactly": (lambda: small(SQUARE), {"resize": "cv2-area", "fit": "crop-exact"}, "pil-"),
     "not resized and padded": (lambda: small(SQUARE), {"resize": "none", "fit": "pad"}, "`resize` none"),
 }
 

@@ -114,7 +114,7 @@ def shuffled(answers: dict) -> dict:
 
 def test_false_predictions_are_refused(ours, folder, tmp_path):
     wrong = refused(ours, "torchscript", folder, tmp_path, shuffled(CASES["torchscript"]["answers"]))
-    assert "no way to prepare pictures gives the notebook's predictions; the nearest is " in wrong
+    assert "no way to prepare pictures that was tried gives the notebook's predictions; the nearest is " in wrong
     assert ".png differs most, by " in wrong
     assert "the nearest is " in refused(ours, "torchscript", folder, tmp_path, CASES["fastai"]["answers"])
     likely = {name: CASES["state"]["labels"][int(np.argmax(v))] for name, v in CASES["state"]["answers"].items()}
@@ -150,8 +150,8 @@ def test_pictures_that_all_ways_show_alike_decide_nothing(ours, folder, tmp_path
     assert "of another shape (or say --fit and --crop)" in sentence
     assert "larger than the input, with fine detail (or say --resize)" in sentence
     export_it = NETWORKS / "state.onnx", case["labels"], tmp_path / "model.onnx"
-    ours.export(*export_it, pictures=squares, predictions=own, resize="area", fit="crop")
-    assert capsys.readouterr().out.splitlines()[-1].startswith("-1..1, grey, area, cropped: 12 of 12 files agree")
+    ours.export(*export_it, pictures=squares, predictions=own, resize="cv2-area", fit="crop")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("-1..1, grey, cv2-area, cropped: 12 of 12 files agree")
 
 
 def exported(ours: SimpleNamespace, name: str, path: Path) -> Path:
@@ -239,12 +239,21 @@ def test_fit_is_that_of_pillow_and_torchvision(old, size, ours):
 def test_area_is_the_mean_of_what_lies_below(ours):
     """In whole levels, as cv2.INTER_AREA."""
     image = noise(90, 60)
-    got = ours.preprocess.photo(image, (20, 30), 3, "area")
+    got = ours.preprocess.photo(image, (20, 30), 3, "cv2-area")
     assert got == pytest.approx(np.asarray(image, float).reshape(20, 3, 30, 3, 3).mean((1, 3)), abs=0.501)
-    got = ours.preprocess.photo(image, (24, 36), 3, "area")  # 2.5 pixels each
+    got = ours.preprocess.photo(image, (24, 36), 3, "cv2-area")  # 2.5 pixels each
     fine = np.asarray(image, float).repeat(2, 0).repeat(2, 1).reshape(24, 5, 36, 5, 3).mean((1, 3))
     assert got == pytest.approx(fine, abs=0.501)
 
+
+def test_linear_is_that_of_opencv(ours):
+    """What cv2.resize of version 4.9 and 5.0 answered: whole levels, a little lower than they would be rounded."""
+    image = Image.fromarray((np.arange(5 * 4 * 3).reshape(5, 4, 3) * 37 % 256).astype(np.uint8))
+    got = ours.preprocess.photo(image, (3, 7), 3, "cv2-linear")[..., 0].astype(int).tolist()
+    assert got == OF_OPENCV
+
+
+OF_OPENCV = [[63, 72, 86, 144, 189, 106, 54], [120, 160, 223, 159, 94, 157, 197], [177, 156, 122, 130, 139, 105, 84]]
 
 OF_TENSORFLOW = """
 import keras, numpy as np, sys, tensorflow as tf
