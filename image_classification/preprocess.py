@@ -30,9 +30,9 @@ def photo(
     """Return a picture as the notebook loads it, (height, width, channels) float32, 0..255. Transparency is dropped.
 
     `size` is (height, width). `resize` is "bilinear", "bicubic" or "nearest", as in image_dataset_from_directory and
-    tf.image.resize, which look at the nearest pixels only; "cv2-linear" or "cv2-area" as cv2.resize; "pil-bilinear", "pil-nearest" and
-    so on, as in load_img and torchvision, where each pixel of a large picture counts; or "none". `fit` and `crop` say
-    which part of the picture it is: see `cuts`.
+    tf.image.resize, which look at the nearest pixels only; "cv2-linear" or "cv2-area" as cv2.resize; "pil-bilinear",
+    "pil-nearest" and so on, as in load_img and torchvision, where each pixel of a large picture counts; or "none".
+    `fit` and `crop` say which part of the picture it is: see `cuts`.
     """
     rows, columns = cuts((image.height, image.width), size, resize, fit, crop)
     mode = "L" if channels == 1 else "RGB"

@@ -96,8 +96,8 @@ def export(
       red, green and blue, "mean 123.7,116.3,103.5 scale 58.4,57.1,57.4". A network with a Rescaling layer says it.
     - `bgr`: it was trained with blue before red.
     - `size`: of its input, (height, width) or one number for both.
-    - `resize`: "bilinear" (the default), "bicubic" or "nearest", as image_dataset_from_directory does it, "cv2-linear" or
-      "cv2-area" as OpenCV, "pil-bilinear", "pil-nearest" and so on, as load_img and torchvision do it, or "none".
+    - `resize`: "bilinear" (the default), "bicubic" or "nearest", as image_dataset_from_directory does it, "cv2-linear"
+      or "cv2-area" as OpenCV, "pil-bilinear", "pil-nearest" and so on, as load_img and torchvision do it, or "none".
     - `fit`: "stretch" (the default), "crop", "crop-exact" or "pad" a picture of another shape, and `crop`: the share of
       the resized picture that is kept, as 0.875 (see `cuts` in preprocess.py).
     - `standardize`: "picture" if each picture then got the mean 0 and the standard deviation 1.

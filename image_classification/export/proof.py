@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from export.task import Refusal, parse_range
-from functools import cache
+from functools import cache, lru_cache
 from importlib import metadata
 from numpy.typing import NDArray
 from pathlib import Path
@@ -266,7 +266,7 @@ class Search:
     def __init__(self, network: Network, way: Way, said: Said, tensorflow: bool = False) -> None:
         self.network, self.way, self.said, self.card = network, way, said, network.card
         self.tensorflow = tensorflow  # decodes the JPEGs
-        self.picture = cache(self.prepared)  # of the files that are looked at again and again
+        self.picture = lru_cache(128)(self.prepared)  # each is read in many colours, and takes up to a megabyte
         self.outputs = cache(self.asked)
         self.opened: dict[Path, Image.Image] = {}
 
@@ -362,8 +362,8 @@ def find(network: Network, way: Way, said: Said, told: Mapping[str, Any], tasks:
         far = int(np.argmax(worst[nearest]))
         by = "its label" if said.kind == "labels" else f"{worst[nearest][far]:.2g}"
         raise Refusal(
-            f"no way to prepare pictures that was tried gives the notebook's predictions; the nearest is {described(nearest, card)}, "
-            f"where {files[far].name} differs most, by {by}"
+            "no way to prepare pictures that was tried gives the notebook's predictions; the nearest is "
+            f"{described(nearest, card)}, where {files[far].name} differs most, by {by}"
         )
     best = fit[0]
     limit = max(3 * max(worst[best]), SAME / 100) if said.kind != "labels" else 1
