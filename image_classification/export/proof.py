@@ -27,7 +27,7 @@ FILES, KEPT, LABELLED = 8, 4, 20  # how many files it takes; how many of them ar
 MOST = 60  # files that a function of the notebook is asked about
 LOOSE = 0.1  # a way that differs by more on one file is given up
 SECONDS = 15  # about how long all ways may take on the first file; otherwise the likely ones are found first
-MOST_SECONDS = 150  # after which no more groups are begun
+MOST_SECONDS = 180  # after which no more groups are begun
 GROUP = 3  # ways to read the colours that are looked at together
 
 # as in public code: Keras's "caffe" mode, torchvision and timm, OpenAI's CLIP, CIFAR-10, and MNIST
@@ -457,25 +457,26 @@ def fitting(
     """Return the guesses that are near the notebook's predictions on the files to look at, or the nearest ones.
 
     All are tried on the first file, and those that are near on the next one, and so on. Where that takes long, the ways
-    to read the colours are ordered first, by their answers to two files that are resized in the most different ways.
+    to read the colours are ordered first, by their answers to three files that are resized in the most different ways.
     """
     first = search.said.files[looked[0]]
     search.outputs(everywhere[0], shades[0], first)
-    start = time.monotonic()
+    start = time.process_time()
     search.run(shades[0], search.picture(everywhere[0], first))
-    seconds = time.monotonic() - start
+    seconds = time.process_time() - start
     total = len(everywhere) * len(shades) * seconds
     groups = [shades]
     if total > SECONDS and len(shades) > GROUP:
         print(f"Looking for how the notebook prepares pictures: about {total / 3 + 10:.0f} s …", file=sys.stderr)
-        rough = [place for place in everywhere if place.resize in ("pil-bilinear", "pil-nearest", "none")]
-        rough = [place for place in rough or everywhere if place.crop is None and place.fit != "crop-exact"][:7]
-        far = dict.fromkeys(shades, 0.0)
-        for number in looked[:2]:
-            for shade in sorted(far, key=lambda shade: far[shade])[: len(shades) if number == looked[0] else 3 * GROUP]:
-                guesses = [Guess(place, shade, task) for place in rough or everywhere[:5] for task in tasks]
-                far[shade] = min(min(1, search.difference(guess, number)) for guess in guesses)
-        ranked = sorted(shades, key=lambda shade: far[shade])
+        rough = [place for place in everywhere if place.resize in ("bilinear", "pil-bilinear", "pil-nearest", "none")]
+        rough = [place for place in rough or everywhere if place.crop is None and place.fit != "crop-exact"][:11]
+        rougher = {shade: [Guess(place, shade, task) for place in rough for task in tasks] for shade in shades}
+        far: dict[Colour, list[float]] = {shade: [] for shade in shades}
+        ranked = shades
+        for number, count in zip(looked, (len(shades), 4 * GROUP, 2 * GROUP), strict=False):
+            for shade in ranked[:count]:
+                far[shade].append(min(min(1, search.difference(guess, number)) for guess in rougher[shade]))
+            ranked = sorted(shades, key=lambda shade: (-len(far[shade]), np.mean(far[shade])))
         groups = [ranked[at : at + GROUP] for at in range(0, len(ranked), GROUP)]
     near: list[tuple[float, Guess]] = []
     for count, group in enumerate(groups, 1):
@@ -488,7 +489,7 @@ def fitting(
         alive = [guess for difference, guess in near if difference <= LOOSE]
         for number in looked[1:]:
             alive = [guess for guess in alive if search.difference(guess, number) <= LOOSE]
-        if alive or time.monotonic() - start > MOST_SECONDS:
+        if alive or time.process_time() - start > MOST_SECONDS:
             break
     if not alive:  # to name the nearest
         near.sort(key=lambda each: each[0])

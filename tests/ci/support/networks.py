@@ -389,7 +389,7 @@ def keras_2_file() -> dict:
 @network
 def saved_model() -> dict:
     model = cnn((64, 64, 3), 4, None, [layers.Rescaling(1 / 255)])
-    return {"model": model, "labels": names(4), "real": "0..255", "file": "saved"}
+    return {"model": model, "labels": names(4), "real": "0..255", "file": "saved", "task": "logits"}
 
 
 @network
