@@ -5,7 +5,7 @@ EXAMPLES := hello_world passing_arguments simple_ml image_classification
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
 # every folder with packages of its own
 FOLDERS := $(sort $(dir $(wildcard */requirements*.in */*/requirements.in)))
-SERVED := $(EXAMPLES:%=%/requirements.txt)
+SERVED := $(EXAMPLES:%=%/requirements.txt) image_classification/requirements-onnx.txt
 
 UV := .venv/scripts/bin/uv
 

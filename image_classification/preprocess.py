@@ -183,6 +183,11 @@ def taps(cut: Cut, method: str) -> Taps:
         second = (place + 1) - (index[0] + 1) / step
         second = np.where(second > 0, second - np.floor(second), 0)
         weight = np.stack([1 - second, second])
+    elif method == "cv2-linear":
+        left = (centre - 0.5).astype(np.float32)  # as OpenCV rounds it
+        index = np.floor(left).astype(int) + np.arange(2)[:, np.newaxis]
+        second = left - np.floor(left)
+        weight = np.stack([1 - second, second])
     else:
         reach = 2 if method == "bicubic" else 1
         index = np.floor(centre - 0.5).astype(int) + np.arange(1 - reach, 1 + reach)[:, np.newaxis]
