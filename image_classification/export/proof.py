@@ -486,18 +486,30 @@ def fitting(
                 near += [(search.difference(guess, looked[0]), guess) for guess in guesses]
         if len(groups) > 1:
             print(f"… {count} of {len(groups)} groups of ranges", file=sys.stderr)
-        alive = [guess for difference, guess in near if difference <= LOOSE]
-        for number in looked[1:]:
-            alive = [guess for guess in alive if search.difference(guess, number) <= LOOSE]
-        if alive or time.process_time() - start > MOST_SECONDS:
+        ranks = followed_closely(search, near, looked[1:])
+        if ranks or time.process_time() - start > MOST_SECONDS:
             break
-    if not alive:  # to name the nearest
+    if not ranks:  # to name the nearest
         near.sort(key=lambda each: each[0])
-        alive = [guess for _, guess in near[:12]]
-    ranks = {guess: max(search.difference(guess, number) for number in looked) for guess in alive}
+        ranks = {guess: max(search.difference(guess, number) for number in looked) for _, guess in near[:12]}
     best = min(ranks.values())
-    close = sorted(ranks, key=lambda guess: max(ranks[guess], best + SAME / 10))  # stable: the usual ones first
-    return [guess for guess in close if ranks[guess] <= max(3 * best, 2 * SAME)]
+    usual = [guess for _, guess in near if ranks.get(guess, np.inf) <= max(3 * best, 2 * SAME)]
+    return sorted(usual, key=lambda guess: max(ranks[guess], best + SAME / 10))  # stable: the usual ones first
+
+
+def followed_closely(search: Search, near: list[tuple[float, Guess]], numbers: list[int]) -> dict[Guess, float]:
+    """Return the largest difference of guesses on further files, the nearest first; who falls behind is left out."""
+    ranks: dict[Guess, float] = {}
+    limit = LOOSE
+    for difference, guess in sorted(near, key=lambda each: each[0]):
+        for number in numbers:
+            if difference > limit:
+                break
+            difference = max(difference, search.difference(guess, number))
+        if difference <= limit:
+            ranks[guess] = difference
+            limit = min(limit, max(3 * difference, 2 * SAME))
+    return ranks
 
 
 def alike(one: Guess, other: Guess) -> bool:
