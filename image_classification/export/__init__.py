@@ -179,7 +179,15 @@ def export(
             real = real_pictures(pictures, preparation, card) if pictures else []
             samples += real
             source.pack(candidate, content, card)
-            compared, difference = compare(Network(candidate), source, samples, quantize)
+            try:
+                compared, difference = compare(Network(candidate), source, samples, quantize)
+            except Refusal as error:
+                if told["range"] or predictions is not None or not source.rescaling(shape):
+                    raise
+                raise Refusal(
+                    f"{error}; or the notebook scales the pixels, too, before the layer that does it: then say how by "
+                    "`range` (--range 0..1)"
+                ) from error
             if predictions is not None and quantize:
                 card = proof.measured(Network(candidate), preparation, said, TOLERANCE_8_BIT)
             elif real and predictions is None:
