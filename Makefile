@@ -5,12 +5,12 @@ EXAMPLES := hello_world passing_arguments simple_ml image_classification
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
 # every folder with packages of its own
 FOLDERS := $(sort $(dir $(wildcard */requirements*.in */*/requirements.in)))
-SERVED := $(EXAMPLES:%=%/requirements.txt)
+SERVED := $(EXAMPLES:%=%/requirements.txt) image_classification/requirements-onnx.txt
 
 UV := .venv/scripts/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help python run stop logs test test-all environments lint audit sbom arm64 measure soak overload fuzz bench train lock clean
+.PHONY: help python run stop logs test test-all test-torch environments lint audit sbom arm64 measure soak overload fuzz bench train lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9%-]+):.*## */\1\t/' | expand -t 12
@@ -35,6 +35,9 @@ test: .venv/tests $(EXAMPLES:%=.venv/%) simple_ml/model.onnx  ## check that ever
 
 test-all: environments  ## run every test, three at a time, also those that need Docker, npm and Chromium
 	.venv/ci/bin/python -m pytest -o norecursedirs= --numprocesses 3 --dist loadgroup --no-loadscope-reorder $(ARGS)
+
+test-torch: .venv/torch  ## train small networks by the newest torch, export and compare them (some GB; FOLDER=…: keep the files)
+	.venv/torch/bin/python tests/ci/torch_networks/make.py $(or $(FOLDER),.run/torch)
 
 environments: .venv/ci .venv/tests $(EXAMPLES:%=.venv/%) simple_ml/model.onnx .venv/image_classification-train .venv/benchmarks .venv/fuzz  ## make all that the tests need (-j2: two at a time)
 
@@ -100,6 +103,11 @@ simple_ml/model.onnx simple_ml/model.pkl: $(filter-out $(SERVING:%=simple_ml/%),
 
 .venv/ci: tests/ci/requirements.txt | .venv/scripts
 	$(create_venv)
+
+# the reader's own versions are not ours to lock
+.venv/torch: image_classification/requirements-torch.in | .venv/scripts
+	@rm -rf $@ && $(UV) venv --quiet --python $(PYTHON) $@ && $(UV) pip install --quiet --python $@ -r $< torch torchvision timm transformers fastai || { rm -rf $@; exit 1; }
+	@touch $@
 
 .venv/%-train: %/requirements-train.txt | .venv/scripts
 	$(create_venv)

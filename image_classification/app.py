@@ -9,7 +9,7 @@ from flask import Flask, abort, jsonify, render_template, request
 from granian.cli import cli
 from pathlib import Path
 from preprocess import way
-from runtime import Network
+from runtime import Network, found
 from runtime.decode import NoAnswer, NotAPicture, TooLarge, decoded
 from typing import IO, Any
 from web.body import MAX_BYTES, MAX_FILES, Body
@@ -20,7 +20,7 @@ from werkzeug.wrappers import Response
 ERRORS = {TooLarge: RequestEntityTooLarge, NotAPicture: UnsupportedMediaType}  # any other NoAnswer: a 422
 
 try:
-    network = Network(Path(__file__).with_name("model.tflite"))
+    network = Network(found(Path(__file__).parent))
     network.check()
     preparation = way(network.card)
 except ValueError as error:
@@ -35,13 +35,13 @@ app.register_blueprint(docs(network, preparation.fields))  # /openapi.json for p
 
 @app.get("/")
 def index() -> str:
-    return render_template("index.html", title=network.card.title, page=preparation.page) + "\n"
+    return render_template("index.html", title=network.card.title, page=preparation.page, way=network.card.way) + "\n"
 
 
 @app.get("/healthz")  # Docker asks here every 5 seconds whether the app and the network still answer
 def healthz() -> dict[str, str]:
     network.check()
-    return {"status": "ok"}
+    return {"status": "ok", "input": network.card.way}
 
 
 @app.post("/predict")

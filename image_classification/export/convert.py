@@ -13,27 +13,21 @@ import os
 import re
 import tensorflow as tf
 import zipfile
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
-from collections.abc import Callable, Iterator
-from export.task import Refusal, first_line
+from collections.abc import Iterator
+from export.task import Refusal, Source, chosen, first_line
 from numpy.typing import NDArray
 from pathlib import Path
+from runtime.card import Card, write
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-from typing import Any, NamedTuple
+from typing import Any
 
 SCALING = {"Mul", "Sub", "AddV2", "Add", "RealDiv", "Cast", "Identity", "BiasAdd", "ReverseV2", "StridedSlice", "Neg"}
 SCALING |= {"ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic"}
 
 
-class Source(NamedTuple):
-    """A trained network, wherever it came from."""
-
-    shape: tuple[int | None, ...]  # of its input, without the first axis
-    run: Callable[[NDArray], NDArray]  # its own answer to one input, (1, ...)
-    convert: Callable[[list[int], bool], bytes]  # to a LiteRT file for inputs of a shape, perhaps with 8-bit weights
-    loss: str = ""  # what it was trained with, where it says so
-    steps: Callable[[list[int]], Any] | None = None  # it as a function of TensorFlow's, for inputs of a shape
-    output: int = 0  # which output of the file counts
+PASSING = {"RESHAPE", "SQUEEZE", "CAST", "QUANTIZE", "DEQUANTIZE", "MEAN", "AVERAGE_POOL_2D", "TRANSPOSE"}
 
 
 def opened(network: Any, output: str | None) -> Source:
@@ -52,7 +46,7 @@ def opened(network: Any, output: str | None) -> Source:
         raise Refusal(f"{path} cannot be read ({first_line(error)})") from error
     if not path.exists():
         raise Refusal(f"there is no {path}")
-    raise Refusal(f"{path} is none of .keras, .h5, .tflite or a folder with a SavedModel: see the README for PyTorch")
+    raise Refusal(f"{path} is none of .keras, .h5, .tflite, .onnx, PyTorch's .pt, .pth and .pkl, or a SavedModel")
 
 
 def load_keras(path: Path) -> Any:
@@ -114,7 +108,11 @@ def keras_source(network: Any, output: str | None) -> Source:
         run=lambda x: np.asarray(pick(network.predict_on_batch(x))),
         convert=lambda shape, quantize: convert(function, empty, tf.TensorSpec(shape, kind), quantize),
         loss=str(name),
-        steps=lambda shape: function.get_concrete_function(tf.TensorSpec(shape, kind)),
+        rescaling=lambda shape: first_steps(function.get_concrete_function(tf.TensorSpec(shape, kind)), shape),
+        last_step=last_step,
+        ends=ends,
+        pack=pack,
+        says=resizing(network),
     )
 
 
@@ -140,7 +138,10 @@ def saved_model_source(path: Path, output: str | None) -> Source:
         shape=tuple(spec.shape.as_list()[1:]),
         run=lambda x: function(tf.constant(x)).numpy(),
         convert=lambda shape, quantize: convert(function, loaded, tf.TensorSpec(shape, spec.dtype), quantize),
-        steps=lambda shape: function.get_concrete_function(tf.TensorSpec(shape, spec.dtype)),
+        rescaling=lambda shape: first_steps(function.get_concrete_function(tf.TensorSpec(shape, spec.dtype)), shape),
+        last_step=last_step,
+        ends=ends,
+        pack=pack,
     )
 
 
@@ -174,16 +175,7 @@ def tflite_source(path: Path, output: str | None) -> Source:
     index = chosen([each["name"] for each in outputs], output)
     signature = inputs[0]["shape_signature"].tolist()
     shape = tuple(None if size < 0 else size for size in signature[1:])
-    return Source(shape=shape, run=run, convert=unchanged, output=index)
-
-
-def chosen(names: list[str], output: str | None) -> int:
-    """Return which of the outputs is to be served."""
-    if output is None and len(names) == 1:
-        return 0
-    if output not in names:
-        raise Refusal(f"it has the outputs {', '.join(names)}: say which by `output` (--output {names[0]})")
-    return names.index(output)
+    return Source(shape=shape, run=run, convert=unchanged, output=index, last_step=last_step, ends=ends, pack=pack)
 
 
 @contextlib.contextmanager
@@ -221,14 +213,12 @@ def convert(function: Any, owner: Any, spec: Any, quantize: bool) -> bytes:
         raise Refusal(f"LiteRT has {what}, so replace them by other layers") from error
 
 
-def first_steps(source: Source, shape: list[int]) -> tuple[float, float] | None:
+def first_steps(function: Any, shape: list[int]) -> tuple[float, float] | None:
     """Return the mean and the scale by which the first steps of a network rescale its input, None if they do not.
 
     The steps that only add, multiply and so on are run on 0 and on 1: (input - mean) / scale is what comes out.
     """
-    if source.steps is None:
-        return None
-    graph = convert_variables_to_constants_v2(source.steps(shape)).graph
+    graph = convert_variables_to_constants_v2(function).graph
     tensor = graph.get_operations()[0].outputs[0]
     depends = {tensor.ref()}
     for operation in graph.get_operations():  # in an order in which inputs come first
@@ -248,3 +238,48 @@ def first_steps(source: Source, shape: list[int]) -> tuple[float, float] | None:
     if not slope > 0:
         return None
     return float(-zero.mean() / slope), float(1 / slope)
+
+
+def resizing(network: Any) -> dict[str, Any]:
+    """Return what a Keras network says of resizing: its first layer may do it, for pictures of any size."""
+    first = [layer for layer in getattr(network, "layers", []) if type(layer).__name__ != "InputLayer"][:1]
+    if not first or type(first[0]).__name__ != "Resizing" or tuple(network.inputs[0].shape[1:3]) != (None, None):
+        return {}
+    layer = first[0]
+    if layer.interpolation not in ("bilinear", "bicubic", "nearest") or getattr(layer, "pad_to_aspect_ratio", False):
+        return {}
+    fit = "crop" if getattr(layer, "crop_to_aspect_ratio", False) else "stretch"
+    return {"size": (layer.height, layer.width), "resize": layer.interpolation, "fit": fit}
+
+
+def ends(content: bytes) -> tuple[float, float] | None:
+    """Return what the lowest and the highest number of an input of 8 bits stand for."""
+    details = Interpreter(model_content=content).get_input_details()[0]
+    if details["quantization"][0]:
+        limits, (scale, zero) = np.iinfo(details["dtype"]), details["quantization"]
+        return (limits.min - zero) * scale, (limits.max - zero) * scale
+    return (0, 255) if details["dtype"] == np.uint8 else None
+
+
+def last_step(content: bytes, output: int) -> str:
+    """Return the name of the step that makes an output, and of the function that is part of it, as RELU."""
+    model = schema.ModelT.InitFromPackedBuf(content)
+    graph = model.subgraphs[0]
+    made = {int(tensor): step for step in graph.operators for tensor in step.outputs}
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    tensor = int(graph.outputs[output])
+    while step := made.get(tensor):
+        code = model.operatorCodes[step.opcodeIndex]
+        name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        if name not in PASSING:
+            return "RELU" if getattr(step.builtinOptions, "fusedActivationFunction", 0) else name
+        tensor = int(step.inputs[0])
+    return "nothing"
+
+
+def pack(path: Path, network: bytes, card: Card) -> None:
+    """Write a network with its card. The same network gives the same file, because a ZipInfo has a fixed date."""
+    path.write_bytes(network)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(zipfile.ZipInfo("labels.txt"), "".join(f"{label}\n" for label in card.labels))
+        archive.writestr(zipfile.ZipInfo("card.json"), write(card))

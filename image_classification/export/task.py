@@ -1,22 +1,41 @@
-"""Find out what a network takes and what its outputs mean: from shapes, steps and numbers, without TensorFlow."""
+"""Find out what a network takes and what its outputs mean: from shapes, steps and numbers, without its library."""
 
 import numpy as np
 import re
-from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numpy.typing import NDArray
-from runtime.card import Task
-from typing import Any
+from pathlib import Path
+from runtime.card import Card, Task
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 RANGES = '0..255, 0..1, -1..1, or a mean and a scale, as in "mean 123.7,116.3,103.5 scale 58.4,57.1,57.4"'
 RANGE = [(0, 255), (0, 1), (-1, 1)]
-PASSING = {"RESHAPE", "SQUEEZE", "CAST", "QUANTIZE", "DEQUANTIZE", "MEAN", "AVERAGE_POOL_2D", "TRANSPOSE"}
 LINEAR = {"FULLY_CONNECTED", "CONV_2D", "ADD", "BATCH_MATMUL"}
 
 
 class Refusal(Exception):
     """Why a network cannot be served, and what to do about it, in one sentence."""
+
+
+class Source(NamedTuple):
+    """A trained network, wherever it came from."""
+
+    shape: tuple[int | None, ...]  # of its input, without the first axis
+    run: Callable[[NDArray], NDArray]  # its own answer to one input, (1, ...)
+    convert: Callable[[list[int], bool], bytes]  # to the file for inputs of a shape, perhaps with 8-bit weights
+    last_step: Callable[[bytes, int], str]  # the step of that file that makes an output, in LiteRT's names
+    pack: Callable[[Path, bytes, Card], None]  # writes that file with its card
+    ends: Callable[[bytes], tuple[float, float] | None] = lambda content: (
+        None
+    )  # of the range that its input is made for
+    rescaling: Callable[[list[int]], tuple[float, float] | None] = lambda shape: (
+        None
+    )  # the mean and scale of first steps
+    loss: str = ""  # what it was trained with, where it says so
+    output: int = 0  # which output of the file counts
+    suffix: str = ".tflite"
+    says: Mapping[str, Any] = MappingProxyType({})  # options of export() that the network itself answers
 
 
 def first_line(error: BaseException) -> str:
@@ -46,6 +65,15 @@ def check_unknown(unknown: str | None, labels: list[str], task: str) -> None:
         raise Refusal(f"`unknown` is for networks that predict one label of many, and the task of this one is {task}")
 
 
+def chosen(names: list[str], output: str | None) -> int:
+    """Return which of the outputs is to be served."""
+    if output is None and len(names) == 1:
+        return 0
+    if output not in names:
+        raise Refusal(f"it has the outputs {', '.join(names)}: say which by `output` (--output {names[0]})")
+    return names.index(output)
+
+
 def layout_of(shape: tuple[int | None, ...], size: int | Sequence[int] | None) -> tuple[list[int], dict[str, Any]]:
     """Return the shape of the network's input, and what the card says of it: size, channels and their order."""
     if len(shape) == 2 and shape[1] not in (1, 3):
@@ -73,30 +101,22 @@ def layout_of(shape: tuple[int | None, ...], size: int | Sequence[int] | None) -
     return shapes[layout], {"size": (height, width), "channels": channels, "layout": layout}
 
 
-def range_of(
-    content: bytes, channels: int, given: str | None, first_steps: Callable[[], tuple[float, float] | None]
-) -> dict[str, Any]:
+def range_of(source: Source, content: bytes, shape: list[int], channels: int, given: str | None) -> dict[str, Any]:
     """Return the mean and the scale of the input, for each channel: it is (pixel - mean) / scale.
 
-    Where it is not given, the first steps of a network say it: they rescale 0..255, 0..1 or -1..1 to small numbers.
-    `first_steps()` returns the mean and the scale by which they do that, None if they do not.
+    Where it is not given, the input of 8 bits says it, or the first steps of a network do: they rescale 0..255, 0..1 or
+    -1..1 to small numbers.
     """
     if given is not None:
         mean, scale = parse_range(given)
         if len(mean) not in (1, channels) or len(scale) not in (1, channels) or not all(scale):
             raise Refusal(f"`range` is {RANGES}, with one number or one for each channel")
         return {"mean": tuple(mean), "scale": tuple(scale)}
-    low, high = None, None
-    details = Interpreter(model_content=content).get_input_details()[0]
-    if details["quantization"][0]:  # 8 bits with a scale: what its lowest and its highest number stand for
-        limits, (scale, zero) = np.iinfo(details["dtype"]), details["quantization"]
-        low, high = ((limit - zero) * scale for limit in (limits.min, limits.max))
-        found = [each for each in RANGE if np.allclose((low, high), each, atol=0.05 * (each[1] - each[0]))]
+    if ends := source.ends(content):
+        found = [each for each in RANGE if np.allclose(ends, each, atol=0.05 * (each[1] - each[0]))]
         guess = found[0] if found else None
-    elif details["dtype"] == np.uint8:
-        guess = RANGE[0]
     else:
-        guess = rescaled(*first_steps() or (0, 1))
+        guess = rescaled(*source.rescaling(shape) or (0, 1))
     if guess is None:
         raise Refusal(f"no file says how pixels were scaled in training: say it by `range` (--range), {RANGES}")
     mean, scale = parse_range(f"{guess[0]}..{guess[1]}")
@@ -131,22 +151,6 @@ def rescaled(mean: float, scale: float) -> tuple[int, int] | None:
     return None
 
 
-def last_step(content: bytes, output: int) -> str:
-    """Return the name of the step that makes an output, and of the function that is part of it, as RELU."""
-    model = schema.ModelT.InitFromPackedBuf(content)
-    graph = model.subgraphs[0]
-    made = {int(tensor): step for step in graph.operators for tensor in step.outputs}
-    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
-    tensor = int(graph.outputs[output])
-    while step := made.get(tensor):
-        code = model.operatorCodes[step.opcodeIndex]
-        name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-        if name not in PASSING:
-            return "RELU" if getattr(step.builtinOptions, "fusedActivationFunction", 0) else name
-        tensor = int(step.inputs[0])
-    return "nothing"
-
-
 def task_of(values: NDArray, last: str, labels: list[str], told: Task | None, loss: str) -> Task:
     """Return the task of a network from its raw outputs for some pictures, (n, outputs), and its last step."""
     outputs, count = values.shape[1], len(labels)
@@ -163,6 +167,11 @@ def task_of(values: NDArray, last: str, labels: list[str], told: Task | None, lo
             raise Refusal(f"it has {outputs} outputs and {count} labels, so give one label for each output")
         if outputs == 1 and count == 0:
             raise Refusal("it has 1 output and no labels: give 2 (--labels), or say `task` number (--task number)")
+        if last in LINEAR and not loss:
+            raise Refusal(
+                "its outputs are scores, and no loss says of what, so say it by `task` (--task): logits where one "
+                "label is right, as after CrossEntropyLoss, or several-logits, as after BCEWithLogitsLoss"
+            )
         trained = f", trained with {loss}," if loss else ""
         raise Refusal(f"its last step {last}{trained} does not say what it predicts, so say it by `task` (--task)")
     if (outputs, count) != wanted.get(task, (count, count)) or (outputs < 2 and task in ("softmax", "logits")):
@@ -193,4 +202,18 @@ def guess_task(outputs: int, labels: int, last: str, together: bool, loss: str) 
         return None if categorical else "several"
     if last == "LOG_SOFTMAX":
         return "logits"
-    return ("several-logits" if binary else "logits") if linear else None
+    return ("several-logits" if binary else "logits") if linear and loss else None
+
+
+def possible_tasks(values: NDArray, labels: list[str]) -> list[Task]:
+    """Return the tasks that the raw outputs for some pictures, (n, outputs), do not rule out."""
+    shares = values.min() > -0.01 and values.max() < 1.01
+    if values.shape[1] == 1:
+        if not labels:
+            return ["number"]
+        return (["sigmoid"] if shares else ["logit"]) if len(labels) == 2 else []
+    if values.shape[1] != len(labels):
+        return []
+    if not shares:
+        return ["logits", "several-logits"]
+    return ["softmax"] if np.allclose(values.sum(1), 1, atol=0.05) else ["several"]

@@ -1,9 +1,8 @@
-"""The network in a model file, by LiteRT: a picture goes in, an answer comes out."""
+"""The network in a model file: a picture goes in, an answer comes out. LiteRT or ONNX Runtime runs it."""
 
+import importlib
 import numpy as np
-import threading
 import zipfile
-from ai_edge_litert.interpreter import Interpreter
 from collections.abc import Callable
 from numpy.typing import NDArray
 from pathlib import Path
@@ -49,32 +48,38 @@ class Answer(NamedTuple):
         return {name: value for name, value in self._asdict().items() if value is not None}
 
 
+FILES = {"model.tflite": "runtime.litert", "model.onnx": "runtime.onnx"}  # and what runs each
+
+
+def found(folder: Path) -> Path:
+    """Return the model file in a folder. Raises ValueError if there is none, or if there are two."""
+    there = [folder / name for name in FILES if (folder / name).exists()]
+    if len(there) != 1:
+        which = "both" if there else "neither of"
+        raise ValueError(f"There are {which} model.tflite and model.onnx here, and one is served: keep that one.")
+    return there[0]
+
+
 class Network:
     """A model file that export/ wrote. Raises ValueError, with a sentence, if it cannot be loaded."""
 
     def __init__(self, path: str | Path) -> None:
         try:
-            self.card = card = cards.unpack(path)
-            height, width = card.size
-            self.shape = height, width, card.channels
-            self.mean, self.scale = np.array(card.mean, np.float32), np.array(card.scale, np.float32)
-            # read into memory, so that the file may be replaced; one thread, since there are several workers
-            self.interpreter = Interpreter(model_content=Path(path).read_bytes(), num_threads=1)
-            self.input = self.interpreter.get_input_details()[0]
-            self.output = self.interpreter.get_output_details()[card.output]
-            layouts = {
-                "HWC": [1, height, width, card.channels],
-                "CHW": [1, card.channels, height, width],
-                "HW": [1, height, width],
-            }
-            self.input_shape = layouts[card.layout]
-            self.interpreter.resize_tensor_input(self.input["index"], self.input_shape)
-            self.interpreter.allocate_tensors()
+            name = "runtime.onnx" if Path(path).suffix == ".onnx" else "runtime.litert"
+            self.engine = importlib.import_module(name).Engine(Path(path))  # not above: only one of them is installed
         except (OSError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is missing or damaged, or export/ did not write it: {error}") from error
+        except ModuleNotFoundError as error:
+            raise ValueError(f"{path} needs the package {error.name}: see the requirements beside app.py") from error
         except (IndexError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path} cannot be served: {error}") from error
-        self.lock = threading.Lock()  # the interpreter is not thread-safe
+        self.use(self.engine.card)
+
+    def use(self, card: cards.Card) -> None:
+        """Read pictures, and the network's outputs, as a card says."""
+        self.card = card
+        self.shape = *card.size, card.channels
+        self.mean, self.scale = np.array(card.mean, np.float32), np.array(card.scale, np.float32)
         # labels that are all whole numbers are answered as numbers; "007" is a name
         self.labels = [label for label in card.labels if label != card.unknown]
         whole = all(label.isdecimal() and str(int(label)) == label for label in self.labels)
@@ -95,12 +100,7 @@ class Network:
         `picture` is (height, width, channels) float32, 0..255, red before blue. Raises NoAnswer if a number of the
         answer is not finite.
         """
-        with self.lock:
-            self.interpreter.set_tensor(self.input["index"], self.tensor(picture))
-            self.interpreter.invoke()
-            values = self.interpreter.get_tensor(self.output["index"]).ravel()
-        scale, zero = self.output["quantization"]
-        values = (values.astype(np.float32) - zero) * np.float32(scale) if scale else values.astype(np.float32)
+        values = self.engine.run(self.tensor(picture))
         if not np.isfinite(values).all():
             raise NoAnswer("The network's answer to this picture is not a finite number.")
         return values
@@ -110,15 +110,18 @@ class Network:
         if picture.shape != self.shape:
             raise TypeError(f"the picture is an array {picture.shape}, and the network takes {self.shape}")
         values = (picture - self.mean) / self.scale
+        if self.card.standardize:
+            # as tf.image.per_image_standardization: a plain picture has no deviation
+            values = (values - values.mean()) / max(values.std(), 1 / np.sqrt(values.size))
         if self.card.bgr:
             values = values[..., ::-1]
         if self.card.layout == "CHW":
             values = values.transpose(2, 0, 1)
-        kind = self.input["dtype"]
+        kind = self.engine.dtype
         if np.issubdtype(kind, np.integer):
-            scale, zero = self.input["quantization"]
+            scale, zero = self.engine.quantization
             values = np.rint(values / scale + zero if scale else values).clip(np.iinfo(kind).min, np.iinfo(kind).max)
-        return values.astype(kind).reshape(self.input_shape)
+        return values.astype(kind).reshape(self.card.shape)
 
     def probabilities(self, picture: NDArray) -> NDArray:
         """Return the probability of each label, (labels,) float32; of a network without labels its number, (1,)."""

@@ -16,7 +16,14 @@ FILES = {
     "minItems": 1,
     "maxItems": MAX_FILES,
 }
-HEALTH = {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]}
+HEALTH = {
+    "type": "object",
+    "properties": {
+        "status": {"const": "ok"},
+        "input": {"type": "string", "description": "How a picture becomes what the network sees"},
+    },
+    "required": ["status", "input"],
+}
 PROBLEM = {
     "type": "object",
     "description": "What went wrong (RFC 9457)",

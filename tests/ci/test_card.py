@@ -101,7 +101,7 @@ def test_no_field_may_lack(field):
     [
         (METADATA, "older export"),
         (json.dumps(CARD | {"format": 1}), "older export"),
-        (json.dumps(CARD | {"crop": "center"}), r"newer export \(format 2, crop\)"),
+        (json.dumps(CARD | {"frame": "center"}), r"newer export \(format 2, frame\)"),
         (json.dumps(CARD | {"size": [0, 28]}), "size"),
         ("[]", "object"),
         ("{", "truncated"),

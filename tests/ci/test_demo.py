@@ -28,7 +28,7 @@ OWN = {  # modules that readers have beside train.py
     "preprocessing.py": "range = '0..1'\n",
     "train.py": "import columns, preprocessing, schema\nfrom export import export\nfrom model import head, network\n"
     "from models import weights\nhead.set_weights(weights)\n"
-    "export(network, columns.labels, title=schema.title, range=preprocessing.range)\n",
+    "export(network, columns.labels, title=schema.title, range=preprocessing.range, task='logits')\n",
 }
 
 

@@ -81,14 +81,14 @@ def test_the_range_can_start_with_a_minus(folder):
     """argparse alone takes -1..1 for an option."""
     pets = ["pets.keras", "--labels", "labels.txt", "--range", "-1..1", "--path", "other.tflite"]
     printed = run(folder, "-m", "export", *pets, "--pictures", "flowers")
-    assert "127.5" in printed
+    assert "-1..1, RGB, bilinear, stretched" in printed
     assert "on 27 pictures" in printed  # 15 of flowers, and 12 random ones
 
 
 def with_photo(folder: Path, tmp_path: Path, *lines: str) -> Path:
     """Return a copy of the folder in which the reader has changed `photo` in preprocess.py."""
     copy = shutil.copytree(folder, tmp_path / "changed")
-    own = "\n    ".join(["def photo(image, size, channels, resize):", *lines])
+    own = "\n    ".join(["def photo(image, size, channels, resize, fit, crop):", *lines])
     text = (copy / "preprocess.py").read_text().replace("def photo(", "def photo_of_keras(")
     (copy / "preprocess.py").write_text(f"{text}\n\n{own}\n")
     return copy

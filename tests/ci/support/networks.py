@@ -139,7 +139,12 @@ def softmax() -> dict:
 
 @network
 def logits_with_rescaling() -> dict:
-    return {"model": cnn((64, 80, 3), 5, None, [layers.Rescaling(1 / 255)]), "labels": names(5), "real": "0..255"}
+    return {
+        "model": cnn((64, 80, 3), 5, None, [layers.Rescaling(1 / 255)]),
+        "labels": names(5),
+        "real": "0..255",
+        "task": "logits",
+    }
 
 
 @network
@@ -196,7 +201,13 @@ def any_size() -> dict:
 
 @network
 def mean_and_scale() -> dict:
-    return {"model": cnn((64, 64, 3), 4, None), "labels": names(4), "range": "torch", "resize": "pil-bilinear"}
+    return {
+        "model": cnn((64, 64, 3), 4, None),
+        "labels": names(4),
+        "range": "torch",
+        "resize": "pil-bilinear",
+        "task": "logits",
+    }
 
 
 @network
@@ -207,14 +218,14 @@ def blue_first() -> dict:
 @network
 def channels_first() -> dict:
     model = cnn((3, 60, 72), 4, "softmax", [layers.Permute((2, 3, 1))])
-    return {"model": model, "labels": names(4), "range": "0..1"}
+    return {"model": model, "labels": names(4), "range": "0..1", "resize": "bilinear"}
 
 
 @network
 def fashion() -> dict:
     image = keras.Input((28, 28))
     x = layers.Dense(64, "relu")(layers.Flatten()(image))
-    return {"model": keras.Model(image, layers.Dense(10)(x)), "labels": names(10), "range": "0..1"}
+    return {"model": keras.Model(image, layers.Dense(10)(x)), "labels": names(10), "range": "0..1", "task": "logits"}
 
 
 @network
@@ -375,7 +386,7 @@ def keras_2_file() -> dict:
 @network
 def saved_model() -> dict:
     model = cnn((64, 64, 3), 4, None, [layers.Rescaling(1 / 255)])
-    return {"model": model, "labels": names(4), "real": "0..255", "file": "saved"}
+    return {"model": model, "labels": names(4), "real": "0..255", "file": "saved", "task": "logits"}
 
 
 @network
