@@ -28,8 +28,9 @@ TOGETHER = {
     "names": ["test_readme", "test_make"],
     "networks": ["test_swarm", "test_front_door", "test_compose", "test_faults"],
 }
+APART = ["test_any_model", "test_notebooks"]  # their tests share nothing, so they fill what time the others leave
 # groups that take the longest: they start first, so that no process is left alone with one in the end
-LONGEST = ["names", "networks", "test_large_pictures", "test_any_model", "browser", "test_images", "test_networks"]
+LONGEST = ["names", "networks", "test_large_pictures", "browser", "test_images", "test_networks"]
 LONGEST += ["test_health", "test_functions", "test_telemetry", "test_train", "test_worked_examples", "test_openapi"]
 
 
@@ -50,7 +51,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     same ports and names of containers. A Swarm that begins or ends changes Docker's networks, so slow clients of other
     containers could wait for ever.
     """
-    group = next((group for group, files in TOGETHER.items() if item.path.stem in files), item.path.stem)
+    alone = item.nodeid if item.path.stem in APART else item.path.stem
+    group = next((group for group, files in TOGETHER.items() if item.path.stem in files), alone)
     if item.get_closest_marker("browser") and not item.get_closest_marker("docker"):
         group = "browser"
     item.add_marker(pytest.mark.xdist_group(group))

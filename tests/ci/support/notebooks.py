@@ -44,7 +44,7 @@ def passengers() -> tuple[pd.DataFrame, pd.Series]:
             "Ticket": [f"A/{i}" for i in range(N)],
             "Fare": rng.gamma(2, 15, N).round(2),
             "Cabin": [None if i % 4 else f"C{i}" for i in range(N)],
-            "Embarked": rng.choice(["S", "C", "Q", None], N, p=[0.6, 0.2, 0.18, 0.02]),
+            "Embarked": rng.choice(np.array(["S", "C", "Q", None], object), N, p=[0.6, 0.2, 0.18, 0.02]),
         }
     )
     odds = (X.Sex == "female") * 2.0 - (X.Pclass - 2) - X.Age.fillna(30) / 60 + rng.normal(0, 0.5, N)
@@ -58,7 +58,7 @@ def houses() -> tuple[pd.DataFrame, pd.Series]:
             "LotArea": rng.integers(1500, 20000, N),
             "Street": rng.choice(["Pave", "Grvl"], N),
             "KitchenQual": rng.choice(["Ex", "Gd", "TA", "Fa"], N),
-            "Garage": rng.choice(["Attchd", "Detchd", None], N),
+            "Garage": rng.choice(np.array(["Attchd", "Detchd", None], object), N),
             "LotFrontage": np.where(rng.random(N) < 0.2, np.nan, rng.integers(20, 120, N)),
             "YearBuilt": rng.integers(1900, 2010, N),
         }
