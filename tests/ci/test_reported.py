@@ -108,7 +108,7 @@ def test_many_columns(folder, monkeypatch):
 
 def test_gaps_of_many_columns(folder):
     """Those with gaps in training may have them, however they lie."""
-    X = pd.DataFrame(np.random.default_rng(1).normal(size=(50, 600)), columns=[f"c{i}" for i in range(600)])
+    X = pd.DataFrame(np.random.default_rng(1).normal(size=(50, 450)), columns=[f"c{i}" for i in range(450)])
     X.iloc[3, ::7] = np.nan
     holes = list(X.columns[X.isna().any()])
     steps = make_column_transformer((SimpleImputer(), holes), remainder="passthrough")
@@ -150,7 +150,7 @@ def test_what_takes_long_says_so(folder, capsys, monkeypatch):
     monkeypatch.setattr(sys.modules["export.progress"], "EVERY", 0.01)
     X = pd.DataFrame({"a": range(20)})
     export(LinearRegression().fit(X, X.a), X)
-    assert "export: 0 s, asking model.onnx in a new process\n" in capsys.readouterr().err
+    assert re.search(r"^export: \d+ s, asking model.onnx in a new process$", capsys.readouterr().err, re.MULTILINE)
 
 
 @pytest.mark.parametrize("gaps", [False, True])
