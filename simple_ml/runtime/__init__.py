@@ -1,11 +1,13 @@
 """The model file, model.onnx or model.pkl, and its predictions."""
 
+import numpy as np
 import os
 import traceback
 from pathlib import Path
 from runtime.card import Answers, NoAnswer
 from typing import Any
 
+Rows = list[dict[str, Any]] | dict[str, np.ndarray]
 FOLDER = Path(__file__).resolve().parent.parent
 FILES = "model.onnx", "model.pkl"
 
@@ -28,13 +30,13 @@ class Model:
             raise ValueError(f"{file.name} cannot be used, because {reason}: run `python3 train.py`.") from error
         self.card = self.run.card
 
-    def predict(self, rows: list[dict]) -> list[dict[str, Any]]:
+    def predict(self, rows: Rows) -> list[dict[str, Any]]:
         """Return the answer to each row: {"prediction": a class or a number}, and the "probabilities" of all classes.
 
         A model with several targets predicts a list of values or, where they have names, a dictionary. An outlier
         detector predicts 1 or -1 (an outlier), with its "score" (lower is more abnormal, as scikit-learn's
-        score_samples). A row is {name of a column: its value}. The model runs once for all rows, which is much faster
-        than row by row. Raises NoAnswer.
+        score_samples). A row is {name of a column: its value}; rows of numbers may also come as {name of a column: an
+        array of its values}. The model runs once for all rows, which is much faster than row by row. Raises NoAnswer.
         """
         answers = self.answers(rows)
         results = [{"prediction": prediction} for prediction in answers.predictions]
@@ -50,10 +52,15 @@ class Model:
                 result[name] = value
         return results
 
-    def answers(self, rows: list[dict]) -> Answers:
+    def answers(self, rows: Rows) -> Answers:
         """Return the same in columns, as CSV wants it. Raises NoAnswer."""
         try:
-            return self.run.predict(rows)
+            if not isinstance(rows, dict):
+                return self.run.predict(rows)
+            if hasattr(self.run, "predict_columns"):
+                return self.run.predict_columns(rows)
+            values = zip(*(column.tolist() for column in rows.values()), strict=True)
+            return self.run.predict([dict(zip(rows, row, strict=True)) for row in values])
         except NoAnswer as error:
             if error.__cause__:  # what the model itself raised, for the log
                 traceback.print_exception(error.__cause__)

@@ -58,10 +58,21 @@ class OnnxModel:
         if self.matrix:
             node, dtype = self.matrix
             inputs[node] = np.array([[row[name] for name in self.names] for row in rows], dtype)  # None becomes NaN
+        return self.compute(inputs, len(rows))
+
+    def predict_columns(self, columns: dict[str, np.ndarray]) -> Answers:
+        """Return the same for rows of numbers that come as columns, (rows,) each: in long lists it is much faster."""
+        inputs = {node: columns[name].astype(dtype)[:, np.newaxis] for node, name, dtype, _ in self.inputs}
+        if self.matrix:
+            node, dtype = self.matrix
+            inputs[node] = np.column_stack([columns[name] for name in self.names]).astype(dtype)
+        return self.compute(inputs, len(columns[self.names[0]]))
+
+    def compute(self, inputs: dict[str, np.ndarray], count: int) -> Answers:
         results = self.session.run(self.card.outputs, inputs)
         found, numbers = results[0], results[-1]
         if numbers.dtype.kind == "f" and np.count_nonzero(~np.isfinite(numbers)):  # faster than .all() for one row
-            bad = np.flatnonzero(~np.isfinite(numbers).reshape(len(rows), -1).all(axis=1))
+            bad = np.flatnonzero(~np.isfinite(numbers).reshape(count, -1).all(axis=1))
             raise NoAnswer("The model has no answer to numbers as large as these.", bad[:MOST].tolist())
         if self.card.most_probable:
             shares = numbers.astype(float).round(6).tolist()
@@ -69,7 +80,7 @@ class OnnxModel:
         if self.card.classes:
             labels = [self.class_of[value] for value in found.ravel().tolist()]
             return Answers(labels, numbers.astype(float).round(6).tolist() if self.card.probabilities else None)
-        predictions: list = found.reshape(len(rows), -1).tolist()
+        predictions: list = found.reshape(count, -1).tolist()
         if found.dtype == np.float32:
             predictions = [[float(f"{value:.7g}") for value in values] for values in predictions]  # it has 7 digits
         if not self.card.targets:

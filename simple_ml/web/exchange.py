@@ -4,7 +4,7 @@ import re
 from flask import request
 from pydantic import ValidationError
 from pydantic_core import to_json
-from runtime import Model
+from runtime import Model, Rows
 from runtime.card import Card
 from typing import NamedTuple
 from web.body import is_csv
@@ -13,7 +13,7 @@ from web.schema import Schema, left_aside, with_cells
 
 
 class Asked(NamedTuple):
-    rows: list[dict]
+    rows: Rows
     is_list: bool
     headers: dict[str, str]  # of the answer
     sheet: Sheet | None  # a CSV file
@@ -23,11 +23,13 @@ def asked(body: bytearray, card: Card, types: Schema) -> Asked:
     """Return the rows of a request, checked. Raises ValidationError, and HTTPException for a file that is not CSV."""
     if is_csv():
         sheet = read(body, card)
-        rows, is_list = sheet.rows if sheet.checked else check(sheet.rows, types), True
-    else:
-        sheet, is_list = None, body.lstrip().startswith(b"[")
-        rows = types.many_rows.validate_json(body) if is_list else [types.one_row.validate_json(body)]
-    return Asked(rows, is_list, left_aside(rows, card, is_list), sheet)
+        if isinstance(sheet.rows, dict):
+            return Asked(sheet.rows, True, {}, sheet)
+        rows = check(sheet.rows, types)
+        return Asked(rows, True, left_aside(rows, card, True), sheet)
+    is_list = body.lstrip().startswith(b"[")
+    rows = types.many_rows.validate_json(body) if is_list else [types.one_row.validate_json(body)]
+    return Asked(rows, is_list, left_aside(rows, card, is_list), None)
 
 
 def check(rows: list[dict], types: Schema) -> list[dict]:

@@ -220,3 +220,19 @@ def test_several_values_in_an_answer(tmp_path, monkeypatch):
         assert (boxed.status_code, "auto_unbox = TRUE" in boxed.json["detail"]) == (422, True)
         for body in ('"{}"', "rent=4&rooms=5", "{'rent': 4}"):
             assert "send json=row" in client.post("/predict", data=body).json["detail"]
+
+
+@pytest.mark.parametrize(("kind", "columns"), [("onnx", 3), ("onnx", 60), ("pkl", 3)])
+def test_a_plain_table_of_numbers(kind, columns, tmp_path, monkeypatch):
+    """It takes a shorter way, to the same answers as JSON."""
+    folder = copy_of("simple_ml", tmp_path / "simple_ml")
+    monkeypatch.chdir(folder)
+    X = pd.DataFrame(np.arange(50.0 * columns).reshape(50, columns) % 7.3, columns=[f"c{i}" for i in range(columns)])
+    X["c1"] = X["c1"].round().astype(int)
+    model = LinearRegression().fit(X, X.sum(axis=1))
+    export(model if kind == "onnx" else (lambda X: X["c0"] * 2 + X["c1"] - X[f"c{columns - 1}"]), X)
+    assert (folder / f"model.{kind}").exists()
+    with service(folder) as client:
+        answers = client.post("/predict", json=as_sent(X, model)).json
+        turned = X[X.columns[::-1]].to_csv(index=False)
+        assert post(client, turned, Accept="application/json").json == answers
