@@ -393,7 +393,7 @@ def test_half_a_gigabyte_is_refused_when_it_is_announced(predicting):
         pytest.param(b"5\0", id="NUL"),
         pytest.param(b"\0" * 1000, id="NULs"),
         pytest.param(b'{"f1\\u0000": 4, "f2\0": 5, "f3": 10}', id="NUL in a key"),
-        pytest.param(b'{"f1": 4, "f2": 5, "f3": 10, "\\u0000": 1}', id="escaped NUL as a key"),
+        pytest.param(b'{"f1": 4, "f2": 5, "f3": 10, "f1\\u0000": 1}', id="escaped NUL in a key"),
         pytest.param('{"f1": 4}'.encode("utf-16"), id="UTF-16"),
         pytest.param('{"f1": 4}'.encode("utf-32"), id="UTF-32"),
         pytest.param(b"\xef\xbb\xbf[5]", id="byte order mark"),
@@ -415,7 +415,7 @@ def test_duplicate_keys(simple_ml):
 def test_many_keys(simple_ml):
     body = json.dumps({f"key {number}": number for number in range(200_000)}).encode()
     answer = post(simple_ml, body)
-    assert "200003" in assert_problem(answer, 422)["detail"]
+    assert "3 of the features" in assert_problem(answer, 422)["detail"]
     assert len(answer.content) < 10_000
 
 
