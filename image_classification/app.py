@@ -9,7 +9,7 @@ from flask import Flask, abort, jsonify, render_template, request
 from granian.cli import cli
 from pathlib import Path
 from preprocess import way
-from runtime import Network, found
+from runtime import Network, model_file
 from runtime.decode import NoAnswer, NotAPicture, TooLarge, decoded
 from typing import IO, Any
 from web.body import MAX_BYTES, MAX_FILES, Body
@@ -20,7 +20,7 @@ from werkzeug.wrappers import Response
 ERRORS = {TooLarge: RequestEntityTooLarge, NotAPicture: UnsupportedMediaType}  # any other NoAnswer: a 422
 
 try:
-    network = Network(found(Path(__file__).parent))
+    network = Network(model_file(Path(__file__).parent))
     network.check()
     preparation = way(network.card)
 except ValueError as error:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from runtime import Model
 from runtime.card import NoAnswer
 from web.body import MAX_BYTES, Body, parsing
-from web.exchange import asked, hint, reply
+from web.exchange import hint, parse, respond
 from web.openapi import docs
 from web.schema import bad_rows, json_error, mistakes, schema
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge, UnprocessableEntity
@@ -47,12 +47,12 @@ def predict() -> Response:
         text = body.read_all()
         with parsing(text):
             try:
-                question = asked(text, model.card, types)
-                return app.response_class(*reply(question, model))
+                parsed = parse(text, model.card, types)
+                return app.response_class(*respond(parsed, model))
             except ValidationError as error:
                 return invalid(error, text)  # inside the block, because the error still holds the whole input
             except NoAnswer as error:
-                return problem(UnprocessableEntity(str(error)), errors=bad_rows(error.rows, question.is_list))
+                return problem(UnprocessableEntity(str(error)), errors=bad_rows(error.rows, parsed.is_list))
 
 
 def invalid(error: ValidationError, text: bytearray) -> Response:

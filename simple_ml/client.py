@@ -66,7 +66,7 @@ def row_of(values: list[str]) -> str:
     return file.getvalue()
 
 
-def say_what_is_left_aside(answer: requests.Response, **_: Any) -> None:
+def say_what_is_ignored(answer: requests.Response, **_: Any) -> None:
     if ignored := answer.headers.get("Ignored-Columns"):
         print(f"Not used by the model: {unquote(ignored)}", file=sys.stderr)
 
@@ -87,7 +87,7 @@ def main() -> None:
         is_file = file.suffix.lower() == ".csv"
         body = file.read_bytes() if is_file else row_of(arguments.values).encode()
         as_json = {"Content-Type": "text/csv", "Accept": "application/json"}
-        hooks = {"response": say_what_is_left_aside}
+        hooks = {"response": say_what_is_ignored}
         for answer in post(arguments.url, data=body, headers=as_json, hooks=hooks):
             print(answer["prediction"])
         if arguments.output:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from export import proof
 from export import transform as transforms
+from export.predictions import read
 from export.task import (
     Refusal,
     Source,
@@ -165,14 +166,14 @@ def export(
             values = run_on([x * scale for scale in ranges for x in samples], Network(candidate).outputs)
             tasks = tasks_of(values, source, content, names, task, predictions is not None)
             if predictions is not None:
-                said = proof.said(predictions, Path(pictures) if pictures else None, names)
-                if said.kind == "scores" and len(tasks) > 1:
+                predicted = read(predictions, Path(pictures) if pictures else None, names)
+                if predicted.kind == "scores" and len(tasks) > 1:
                     raise Refusal(
                         "`predictions` are scores, which do not say what they mean: say it by `task` (--task)"
                     )
                 exact = source.convert(shape, False) if quantize else content
                 source.pack(candidate, exact, card)
-                card, note = proof.find(Network(candidate), preparation, said, told, tasks)
+                card, note = proof.find(Network(candidate), preparation, predicted, told, tasks)
             else:
                 card = replace(card, task=tasks[0])
             check_unknown(card.unknown, names, card.task)
@@ -189,7 +190,7 @@ def export(
                     "`range` (--range 0..1)"
                 ) from error
             if predictions is not None and quantize:
-                card = proof.measured(Network(candidate), preparation, said, TOLERANCE_8_BIT)
+                card = proof.measured(Network(candidate), preparation, predicted, TOLERANCE_8_BIT)
             elif real and predictions is None:
                 count = len(real)
                 card = replace(card, proof=Proof(count, count, float(f"{difference:.2g}"), False, proof.versions()))
@@ -206,7 +207,7 @@ def export(
     others = [name for name in FILES if name != target.name and target.with_name(name).exists()]
     if others and target.name in FILES:
         print(f"{others[0]} is here, too, and one of them is served: remove it.")
-    print(card.way + (said.left_out + note if predictions is not None else ""))
+    print(card.way + (predicted.left_out + note if predictions is not None else ""))
 
 
 def check_options(given: dict[str, Any], choices: dict[str, tuple]) -> None:

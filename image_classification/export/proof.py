@@ -1,11 +1,11 @@
 """Find out how a notebook prepares pictures from what it predicts for some files, and prove it on others."""
 
-import csv
 import numpy as np
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from export.predictions import FILES, SAME, TOLERANCE, Predictions
 from export.task import Refusal, parse_range
 from functools import cache, lru_cache
 from importlib import metadata
@@ -15,16 +15,13 @@ from PIL import Image
 from preprocess import Way
 from runtime import PROBABILITIES, Network
 from runtime.card import Card, Proof, Task
-from runtime.decode import ORIENTATION, NoAnswer, decoded
+from runtime.decode import NoAnswer, decoded
 from typing import Any, NamedTuple
 
-TOLERANCE = 0.01  # how far a probability may be from the notebook's
 # TensorFlow decodes JPEGs in a faster way: most levels differ by 1 at most, some by up to 6. Where its own JPEGs prove
 # the way, the answers may differ more.
 TOLERANCE_JPEG, MOST_JPEG = 0.03, 0.1
-SAME = 0.001  # ways whose answers differ by no more on all files count as one
-FILES, KEPT, LABELLED = 8, 4, 20  # how many files it takes; how many of them are for the proof; with labels alone
-MOST = 60  # files that a function of the notebook is asked about
+KEPT = 4  # files that are for the proof, at least
 LOOSE = 0.1  # a way that differs by more on one file is given up
 SECONDS = 15  # about how long all ways may take on the first file; otherwise the likely ones are found first
 MOST_SECONDS = 180  # after which no more groups are begun
@@ -85,142 +82,6 @@ class Guess(NamedTuple):
         return replace(card, **self.place._asdict(), **self.colour._asdict(), task=self.task)
 
 
-class Said(NamedTuple):
-    """What the notebook says of files."""
-
-    files: list[Path]
-    values: NDArray  # (files, labels) probabilities or scores, (files, 1) numbers, or (files,) numbers of labels
-    kind: str  # "probabilities", "scores", "number" or "labels"
-    left_out: str = ""
-
-    @property
-    def unit(self) -> float:
-        return max(1.0, float(np.abs(self.values).max())) if self.kind in ("number", "scores") else 1.0
-
-
-def read_csv(path: Path) -> dict[str, Any]:
-    """Return what a file says: in each line a name, then a probability for each label, or one label, or a number."""
-    try:
-        rows = [row for row in csv.reader(path.read_text("utf-8-sig").splitlines()) if any(row)]
-    except (OSError, ValueError, csv.Error) as error:
-        raise Refusal(f"{path} cannot be read ({error})") from error
-    names: list[str] = []
-    if rows and len(rows[0]) > 1 and not any(Path(path.parent, name).suffix for name in rows[0][:1]):
-        names = [name.strip() for name in rows.pop(0)[1:]]  # a line of names
-    found: dict[str, Any] = {}
-    for name, *cells in rows:
-        if name in found:
-            raise Refusal(f"{path} has two lines for {name}")
-        try:
-            numbers: Any = [float(cell) for cell in cells]
-        except ValueError:
-            numbers = cells
-        found[name] = dict(zip(names, numbers, strict=True)) if len(names) == len(cells) > 1 else numbers
-        if len(cells) == 1:
-            found[name] = cells[0].strip()
-    return found
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-
-
-def said(predictions: Any, folder: Path | None, labels: Sequence[str]) -> Said:
-    """Return what the notebook says, in one form: see export(). Raises Refusal."""
-    base = folder or Path()
-    if isinstance(predictions, str | Path):
-        base = folder or Path(predictions).parent
-        predictions = read_csv(Path(predictions))
-    if callable(predictions):
-        if folder is None:
-            raise Refusal("a function as `predictions` needs `pictures`, the folder of the files to ask it about")
-        files = readable(pictures_in(folder))
-        predictions = {path: predictions(str(path)) for path in files[:: max(1, -(-len(files) // MOST))]}
-    if not isinstance(predictions, Mapping):
-        raise Refusal("`predictions` is a function of a path, a dict with the path of each file, or a .csv file")
-    there = {path: base / path for path in predictions}
-    if missing := [str(path) for path, file in there.items() if not file.is_file()]:
-        raise Refusal(
-            f"`predictions` names {missing[0]}, which is not in {base}: say by `pictures` where the files are"
-        )
-    answered = [(file, predictions[path]) for path, file in there.items() if predictions[path] is not None]
-    upright = [(file, value) for file, value in answered if not turned(file)]
-    left_out = f"; left out, since the service turns them upright: {len(answered) - len(upright)}"
-    kind, values = one_form([value for _, value in upright], labels, [file.name for file, _ in upright])
-    found = Said([file for file, _ in upright], values, kind, left_out if len(answered) > len(upright) else "")
-    check(found, labels)
-    return found
-
-
-def readable(paths: list[Path]) -> list[Path]:
-    found = []
-    for path in paths:
-        try:
-            Image.open(path).close()
-            found.append(path)
-        except (OSError, ValueError, SyntaxError):
-            continue
-    return found
-
-
-def turned(path: Path) -> bool:
-    """Return whether EXIF says to turn a picture: the service does it, and most notebooks do not."""
-    try:
-        with Image.open(path) as image:
-            return image.getexif().get(ORIENTATION, 1) != 1
-    except (OSError, ValueError, SyntaxError) as error:
-        raise Refusal(f"{path} is not a picture") from error
-
-
-def one_form(answers: list[Any], labels: Sequence[str], names: list[str]) -> tuple[str, NDArray]:
-    """Return what kind of values these are, and the values as one array."""
-    texts = [str(value.item() if hasattr(value, "item") and np.size(value) == 1 else value) for value in answers]
-    if labels and texts and set(texts) <= set(labels):
-        return "labels", np.array([labels.index(text) for text in texts])
-    rows = []
-    for value, name in zip(answers, names, strict=True):
-        if isinstance(value, Mapping):
-            if set(map(str, value)) != set(labels):
-                raise Refusal(f"the predictions for {name} are for {', '.join(map(str, value))}, not for the labels")
-            by_label = {str(label): share for label, share in value.items()}
-            value = [by_label[label] for label in labels]
-        value = value.detach() if hasattr(value, "detach") else value  # PyTorch's
-        try:
-            row = np.asarray(value, np.float64).ravel()
-        except (TypeError, ValueError) as error:
-            raise Refusal(f"the prediction for {name} is {str(value)[:60]!r}, neither a label nor numbers") from error
-        if len(row) == 1 and len(labels) == 2:
-            row = np.array([1 - row[0], row[0]])  # of the second label
-        if len(row) != max(1, len(labels)) or not np.isfinite(row).all():
-            raise Refusal(f"the prediction for {name} has {len(row)} numbers for {len(labels)} labels")
-        rows.append(row)
-    values = np.array(rows)
-    if not labels:
-        return "number", values
-    shares = len(values) > 0 and values.min() > -1e-6 and values.max() < 1 + 1e-6
-    return ("probabilities" if shares else "scores"), values
-
-
-def check(found: Said, labels: Sequence[str]) -> None:
-    """Refuse predictions that prove nothing."""
-    count, wanted = len(found.files), LABELLED if found.kind == "labels" else FILES
-    if count < wanted:
-        raise Refusal(
-            f"`predictions` has {count} files that can be compared, and it takes {wanted}"
-            + (", since labels alone say little: give probabilities, or more files" if wanted > FILES else "")
-        )
-    if found.kind == "number":
-        if np.ptp(found.values) <= SAME * found.unit:
-            raise Refusal("`predictions` are the same for all files, which proves nothing")
-        return
-    least = 2 if found.kind != "labels" else min(3, len(labels))
-    likely = found.values if found.kind == "labels" else found.values.argmax(1)
-    if len(np.unique(likely)) < least or (found.kind != "labels" and np.ptp(found.values, axis=0).max() <= TOLERANCE):
-        raise Refusal(
-            f"`predictions` prove nothing unless at least {least} labels are among them: add pictures of other labels"
-        )
-
-
 def places(card: Card, told: Mapping[str, Any]) -> list[Place]:
     """Return all ways to resize, the usual ones first."""
     if card.preprocess != "photo":
@@ -263,8 +124,8 @@ def colours(card: Card, told: Mapping[str, Any]) -> list[Colour]:
 class Search:
     """The answers of a network to files, each prepared in many ways."""
 
-    def __init__(self, network: Network, way: Way, said: Said, tensorflow: bool = False) -> None:
-        self.network, self.way, self.said, self.card = network, way, said, network.card
+    def __init__(self, network: Network, way: Way, predictions: Predictions, tensorflow: bool = False) -> None:
+        self.network, self.way, self.predictions, self.card = network, way, predictions, network.card
         self.tensorflow = tensorflow  # decodes the JPEGs
         self.picture = lru_cache(128)(self.prepared)  # each is read in many colours, and takes up to a megabyte
         self.outputs = cache(self.asked)
@@ -305,13 +166,17 @@ class Search:
 
     def difference(self, guess: Guess, number: int) -> float:
         """Return how far the answer is from the notebook's for a file."""
-        path, wanted = self.said.files[number], self.said.values[number]
-        if self.said.kind == "labels":
+        path, wanted = self.predictions.files[number], self.predictions.values[number]
+        if self.predictions.kind == "labels":
             return float(self.answer(guess, path).argmax() != wanted)
-        got = self.outputs(guess.place, guess.colour, path) if self.said.kind == "scores" else self.answer(guess, path)
-        if self.said.kind == "scores" and len(got) == 1 and len(wanted) == 2:
+        got = (
+            self.outputs(guess.place, guess.colour, path)
+            if self.predictions.kind == "scores"
+            else self.answer(guess, path)
+        )
+        if self.predictions.kind == "scores" and len(got) == 1 and len(wanted) == 2:
             wanted = wanted[1:]
-        difference = float(np.abs(got - wanted).max()) / self.said.unit if len(got) == len(wanted) else np.inf
+        difference = float(np.abs(got - wanted).max()) / self.predictions.unit if len(got) == len(wanted) else np.inf
         return difference if np.isfinite(difference) else 1e9
 
     def forget(self, path: Path) -> None:
@@ -329,52 +194,56 @@ def allowed(path: Path, kind: str) -> float:
     return TOLERANCE_JPEG if is_jpeg(path) else TOLERANCE
 
 
-def find(network: Network, way: Way, said: Said, told: Mapping[str, Any], tasks: Sequence[Task]) -> tuple[Card, str]:
+def find(
+    network: Network, way: Way, predictions: Predictions, told: Mapping[str, Any], tasks: Sequence[Task]
+) -> tuple[Card, str]:
     """Return the card by which a network answers as the notebook, with the proof, and a note on it.
 
     `told` holds what the reader says of range, bgr, standardize, resize, fit and crop; None is to be found. Raises
     Refusal, with the nearest way, if no way or more than one fits.
     """
-    card, search = network.card, Search(network, way, said)
-    order = by_label(said, sorted(range(len(said.files)), key=lambda number: telling(said, search, number)))
+    card, search = network.card, Search(network, way, predictions)
+    order = by_label(
+        predictions, sorted(range(len(predictions.files)), key=lambda number: telling(predictions, search, number))
+    )
     half = len(order) // 2
-    looked = order[: 2 * half : 2][: max(FILES - KEPT, half if said.kind == "labels" else 6)]
+    looked = order[: 2 * half : 2][: max(FILES - KEPT, half if predictions.kind == "labels" else 6)]
     kept = [number for number in range(len(order)) if number not in looked]
     for number in kept:
-        search.forget(said.files[number])
+        search.forget(predictions.files[number])
     everywhere, shades = places(card, told), colours(card, told)
     guesses = fitting(search, looked, everywhere, shades, tasks)
     numbers = [*looked, *kept]
     worst = followed(search, guesses, numbers)
-    fit, note = fits(said, worst, numbers), ""
-    if max(map(max, worst.values() if not fit else [worst[fit[0]]])) > TOLERANCE and tensorflow_decodes(said):
+    fit, note = fits(predictions, worst, numbers), ""
+    if max(map(max, worst.values() if not fit else [worst[fit[0]]])) > TOLERANCE and tensorflow_decodes(predictions):
         # then with TensorFlow's JPEGs, where the right way is exact, and only its JPEGs differ in the service
-        faster = Search(network, way, said, tensorflow=True)
+        faster = Search(network, way, predictions, tensorflow=True)
         exact = followed(faster, guesses, numbers)
-        if found := [guess for guess in fits(said, exact, numbers) if max(exact[guess]) <= TOLERANCE]:
+        if found := [guess for guess in fits(predictions, exact, numbers) if max(exact[guess]) <= TOLERANCE]:
             served = {guess: [search.difference(guess, number) for number in numbers] for guess in found[:1]}
             if max(served[found[0]]) <= MOST_JPEG:
                 search, worst, fit = faster, exact, found
                 note = f"; JPEGs differ by up to {max(served[found[0]]):.1g}, since TensorFlow decodes them faster"
-    files = [said.files[number] for number in numbers]
+    files = [predictions.files[number] for number in numbers]
     if not fit:
         nearest = min(worst, key=lambda guess: float(np.mean(np.minimum(worst[guess], 1))))
         far = int(np.argmax(worst[nearest]))
-        by = "its label" if said.kind == "labels" else f"{worst[nearest][far]:.2g}"
+        by = "its label" if predictions.kind == "labels" else f"{worst[nearest][far]:.2g}"
         raise Refusal(
             "no way to prepare pictures that was tried gives the notebook's predictions; the nearest is "
             f"{described(nearest, card)}, where {files[far].name} differs most, by {by}"
         )
     best = fit[0]
-    limit = max(3 * max(worst[best]), SAME / 100) if said.kind != "labels" else 1
+    limit = max(3 * max(worst[best]), SAME / 100) if predictions.kind != "labels" else 1
     rivals = [guess for guess in fit if guess != best and max(worst[guess]) <= limit and not alike(guess, best)]
-    if others := [guess for guess in rivals if differs(search, best, guess, said.files)]:
+    if others := [guess for guess in rivals if differs(search, best, guess, predictions.files)]:
         raise Refusal(ambiguous(best, others, card, len(files)))
     difference = max(served[best]) if note else max(worst[best])
     proof = Proof(
         compared=len(files),
         kept=len(kept),
-        difference=float(f"{difference:.2g}") if said.kind != "labels" else 0.0,
+        difference=float(f"{difference:.2g}") if predictions.kind != "labels" else 0.0,
         with_predictions=True,
         versions=versions(),
     )
@@ -390,13 +259,13 @@ def followed(search: Search, guesses: list[Guess], numbers: list[int]) -> dict[G
             differences.append(search.difference(guess, number))
         limit = max(LOOSE, sorted(max(each) for each in found.values())[:3][-1])
         found = {guess: each for guess, each in found.items() if max(each) <= limit}
-        search.forget(search.said.files[number])
+        search.forget(search.predictions.files[number])
     return found
 
 
-def fits(said: Said, differences: dict[Guess, list[float]], numbers: list[int]) -> list[Guess]:
+def fits(predictions: Predictions, differences: dict[Guess, list[float]], numbers: list[int]) -> list[Guess]:
     """Return the guesses that agree with the notebook on all files: the best first, the usual one among equals."""
-    limits = [allowed(said.files[number], said.kind) for number in numbers]
+    limits = [allowed(predictions.files[number], predictions.kind) for number in numbers]
     fit = [
         guess
         for guess, found in differences.items()
@@ -406,45 +275,51 @@ def fits(said: Said, differences: dict[Guess, list[float]], numbers: list[int]) 
     return sorted(fit, key=lambda guess: max(*differences[guess], least + SAME / 100))  # stable
 
 
-def tensorflow_decodes(said: Said) -> bool:
+def tensorflow_decodes(predictions: Predictions) -> bool:
     """Return whether the notebook may have decoded JPEGs by TensorFlow: it is here, and there are some."""
-    return "tensorflow" in sys.modules and said.kind != "labels" and any(is_jpeg(path) for path in said.files)
+    return (
+        "tensorflow" in sys.modules
+        and predictions.kind != "labels"
+        and any(is_jpeg(path) for path in predictions.files)
+    )
 
 
-def measured(network: Network, way: Way, said: Said, most: float) -> Card:
+def measured(network: Network, way: Way, predictions: Predictions, most: float) -> Card:
     """Return the card of a file with weights of 8 bits, whose answers differ more, with the difference."""
-    card, search = network.card, Search(network, way, said)
+    card, search = network.card, Search(network, way, predictions)
     shade = Colour(card.mean, card.scale, card.bgr, card.standardize)
     guess = Guess(Place(card.resize, card.fit, card.crop), shade, card.task)
     found = []
-    for number, path in enumerate(said.files):
+    for number, path in enumerate(predictions.files):
         found.append(search.difference(guess, number))
         search.forget(path)
-    if said.kind != "labels" and not max(found) <= most:
-        far = said.files[int(np.argmax(found))].name
+    if predictions.kind != "labels" and not max(found) <= most:
+        far = predictions.files[int(np.argmax(found))].name
         raise Refusal(f"with 8 bits {far} differs by {max(found):.2g} from the notebook: export it without `quantize`")
     network.use(card)
     assert card.proof
     return replace(card, proof=replace(card.proof, difference=float(f"{max(found):.2g}")))
 
 
-def telling(said: Said, search: Search, number: int) -> float:
+def telling(predictions: Predictions, search: Search, number: int) -> float:
     """Return how much a file says of the way: in doubt, of another shape, large, coloured."""
-    image, (height, width) = search.image(said.files[number]), search.card.size
+    image, (height, width) = search.image(predictions.files[number]), search.card.size
     shape = abs(np.log(image.width / image.height * height / width))
     larger = np.log(max(1, image.width * image.height / (height * width))) / 5
     doubt = 0.0
-    if said.kind == "probabilities":
-        doubt = float(1 + np.log10(max(1e-8, np.abs(said.values[number].round() - said.values[number]).max())) / 8)
+    if predictions.kind == "probabilities":
+        doubt = float(
+            1 + np.log10(max(1e-8, np.abs(predictions.values[number].round() - predictions.values[number]).max())) / 8
+        )
     return min(shape, 0.7) + min(larger, 1) + doubt + 0.5 * (image.mode not in ("1", "L", "LA", "I;16"))
 
 
-def by_label(said: Said, order: list[int]) -> list[int]:
+def by_label(predictions: Predictions, order: list[int]) -> list[int]:
     """Return files so that different labels come first, and of each label the last one of an order."""
     heaps: dict[int, list[int]] = {}
     for number in order:
-        value = said.values[number]
-        heaps.setdefault(int(value if said.kind == "labels" else value.argmax()), []).append(number)
+        value = predictions.values[number]
+        heaps.setdefault(int(value if predictions.kind == "labels" else value.argmax()), []).append(number)
     found = []
     while heaps := {label: heap for label, heap in heaps.items() if heap}:
         found += [heap.pop() for heap in heaps.values()]
@@ -459,7 +334,7 @@ def fitting(
     All are tried on the first file, and those that are near on the next one, and so on. Where that takes long, the ways
     to read the colours are ordered first, by their answers to three files that are resized in the most different ways.
     """
-    first = search.said.files[looked[0]]
+    first = search.predictions.files[looked[0]]
     search.outputs(everywhere[0], shades[0], first)
     start = time.process_time()
     search.run(shades[0], search.picture(everywhere[0], first))
@@ -535,7 +410,7 @@ def differs(search: Search, best: Guess, other: Guess, files: Iterable[Path]) ->
         ]
         values = [search.run(guess.colour, x) for guess, x in zip((best, other), pixels, strict=True)]
         one, two = (PROBABILITIES[best.task](value) for value in values)
-        if np.abs(one - two).max() > SAME * search.said.unit:
+        if np.abs(one - two).max() > SAME * search.predictions.unit:
             return True
     return False
 

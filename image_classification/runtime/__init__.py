@@ -51,7 +51,7 @@ class Answer(NamedTuple):
 FILES = {"model.tflite": "runtime.litert", "model.onnx": "runtime.onnx"}  # and what runs each
 
 
-def found(folder: Path) -> Path:
+def model_file(folder: Path) -> Path:
     """Return the model file in a folder. Raises ValueError if there is none, or if there are two."""
     there = [folder / name for name in FILES if (folder / name).exists()]
     if len(there) != 1:

@@ -190,7 +190,7 @@ def summary(card: Card, answers: list[Expected]) -> str:
     if card.unread:
         names = [column.name for column in card.unread]
         more = " and others" if len(names) > 5 else ""
-        lines.append(f"Rows need no {', '.join(names[:5])}{more}, because no answer depends on it.")
+        lines.append(f"No answer depends on {', '.join(names[:5])}{more}: rows may leave them out.")
     return f"{' '.join(lines)}\nA row for the service: {shown(card.example)}"
 
 
@@ -288,9 +288,9 @@ def as_onnx(whole_model: Any, card: Card, frame: pd.DataFrame, table: Table, tru
                 raise Refusal(slow)
             if not wrong:
                 begin("asking model.onnx in a new process")
-                with started(file.name, content) as elsewhere:
-                    proved = prove(elsewhere, run.card, truth, ["numpy", "onnxruntime"])
-                report = f"ONNX gives the model's own answers; {cost(run, truth.asked, LIGHT)}{memory(elsewhere.peak)}"
+                with started(file.name, content) as process:
+                    proved = prove(process, run.card, truth, ["numpy", "onnxruntime"])
+                report = f"ONNX gives the model's own answers; {cost(run, truth.asked, LIGHT)}{memory(process.peak)}"
                 return to_onnx.with_card(content, proved), report, proved
         first = first or wrong
     raise Refusal(f"ONNX gives different answers for {first}")
@@ -312,12 +312,12 @@ def as_pickle(model: Any, card: Card, table: Table, truth: Truth) -> tuple[bytes
         for vote in ways:
             described = replace(card, most_probable=vote)
             file.write_bytes(pickled.content(described, pickled_model))
-            with started(file.name, file.read_bytes()) as elsewhere:  # first: some libraries end the process
+            with started(file.name, file.read_bytes()) as process:  # first: some libraries end the process
                 run = pickled.PickledModel(file)
                 wrong = difference(run, truth.comparison(card), truth.lists)
                 if not wrong:
-                    proved = prove(elsewhere, described, truth, list(card.training.packages))
-                    costs = f"{cost(run, truth.asked, None)}{memory(elsewhere.peak)}"
+                    proved = prove(process, described, truth, list(card.training.packages))
+                    costs = f"{cost(run, truth.asked, None)}{memory(process.peak)}"
                     report = f"the packages that trained it serve it; {costs}"
                     return pickled.content(proved, pickled_model), report, proved
     raise Refusal(f"once it is saved and loaded, it gives different answers for {wrong}")

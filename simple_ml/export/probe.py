@@ -249,13 +249,11 @@ def check_rows_do_not_matter(model: Any, table: Table, card: Card, asked: Asked)
             )
         raise Refusal(f"its answer to {shown(probe.rows[at])} depends on the rows before it; {NEIGHBOURS}")
     answer_of = {json.dumps(row): answer for row, answer in zip(probe.rows, answers, strict=True)}
-    for single, expected in asked:
-        for row, X, got in (
-            zip(single.rows, single.input, expected, strict=True) if single.alone and single.what == probe.what else ()
-        ):
-            if compare.differs(got, want := answer_of[json.dumps(row)]):
-                both = f"{said(got, model, X)}, and among others {said(want)}"
-                raise Refusal(f"to {shown(row)} alone it answers {both}; {NEIGHBOURS}")
+    single, expected = next((each, found) for each, found in asked if each.alone and each.what == probe.what)
+    for row, X, got in zip(single.rows, single.input, expected, strict=True):
+        if compare.differs(got, want := answer_of[json.dumps(row)]):
+            both = f"{said(got, model, X)}, and in a list of rows {said(want)}"
+            raise Refusal(f"for the single row {shown(row)} it answers {both}; {NEIGHBOURS}")
 
 
 def said(answer: Expected, model: Any = None, X: Any = None) -> str:

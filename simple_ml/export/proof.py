@@ -9,7 +9,7 @@ import sysconfig
 from collections.abc import Iterator
 from dataclasses import replace
 from export.columns import Refusal
-from export.elsewhere import Elsewhere
+from export.new_process import NewProcess
 from export.notebook import check_predictions
 from export.probe import Asked, Comparison, difference
 from pathlib import Path
@@ -47,18 +47,18 @@ class Truth(NamedTuple):
 
 
 @contextlib.contextmanager
-def started(name: str, content: bytes) -> Iterator[Elsewhere]:
+def started(name: str, content: bytes) -> Iterator[NewProcess]:
     """Run a model file in a new process until the block ends. Raises Refusal if it cannot be loaded there."""
     with contextlib.ExitStack() as stack:
         try:
-            run = stack.enter_context(Elsewhere(content, name, PACKAGES))
+            run = stack.enter_context(NewProcess(content, name, PACKAGES))
         except ValueError as error:
             todo = LOADED if str(error) == "the process ended by SIGSEGV" else OUTSIDE
             raise Refusal(f"{NEW_PROCESS} it cannot be loaded ({error}); {todo}") from error
         yield run
 
 
-def prove(run: Elsewhere, card: Card, truth: Truth, packages: list[str]) -> Card:
+def prove(run: NewProcess, card: Card, truth: Truth, packages: list[str]) -> Card:
     """Return the card with the proof. Raises Refusal if the file answers differently in a new process."""
     compare, names = truth.comparison(card), {column.name for column in card.columns}
     asked = [
@@ -73,7 +73,7 @@ def prove(run: Elsewhere, card: Card, truth: Truth, packages: list[str]) -> Card
         )
     if wrong:
         reason = f" ({run.failures[-1]})" if run.failures else ""
-        raise Refusal(f"{NEW_PROCESS} it answers {wrong} differently{reason}; {OUTSIDE}")
+        raise Refusal(f"{NEW_PROCESS} it gives different answers for {wrong}{reason}; {OUTSIDE}")
     if truth.predictions is not None:
         check_predictions(run, truth.whole, truth.predictions, card, compare)
     proof = Proof(

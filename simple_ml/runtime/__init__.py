@@ -1,7 +1,9 @@
 """The model file, model.onnx or model.pkl, and its predictions."""
 
+import multiprocessing
 import numpy as np
 import os
+import sys
 import traceback
 from pathlib import Path
 from runtime.card import Answers, NoAnswer
@@ -29,6 +31,8 @@ class Model:
             reason = text if isinstance(error, ValueError) else f"it cannot be loaded here ({text})"
             raise ValueError(f"{file.name} cannot be used, because {reason}: run `python3 train.py`.") from error
         self.card = self.run.card
+        if {"tensorflow", "jax"} & sys.modules.keys():  # they hang in workers that are forked
+            multiprocessing.set_start_method("spawn", force=True)
 
     def predict(self, rows: Rows) -> list[dict[str, Any]]:
         """Return the answer to each row: {"prediction": a class or a number}, and the "probabilities" of all classes.

@@ -8,10 +8,8 @@ when it is loaded, so load only files that you or your image build has written.
 import functools
 import hashlib
 import math
-import multiprocessing
 import numpy as np
 import pickle
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -65,8 +63,6 @@ class PickledModel:
             from sklearn import config_context
 
             self.settings = functools.partial(config_context, **settings[0])
-        if {"tensorflow", "jax"} & sys.modules.keys():  # they hang in workers that are forked
-            multiprocessing.set_start_method("spawn", force=True)
 
     def predict(self, rows: list[dict]) -> Answers:
         """Return the answers to rows. Raises NoAnswer where the model does, or where its answer is not finite."""

@@ -98,7 +98,7 @@ def rows_of(lines: list[list[str]], names: list[str], card: Card, separator: str
         raise mistake(mistakes)
     features = [column.name for column, _ in columns]
     rows = [dict(zip(features, row, strict=True)) for row in zip(*values, strict=True)]
-    rows[0] |= {name: None for name in names if name not in set(features)}  # left aside or refused, as in JSON
+    rows[0] |= {name: None for name in names if name not in set(features)}  # ignored or refused, as in JSON
     return rows
 
 

@@ -1,4 +1,4 @@
-"""What a request asks, and how it is answered: as JSON or, where the Content-Type is text/csv, as CSV."""
+"""Parse the rows of a request and write its answer: as JSON or, where the Content-Type is text/csv, as CSV."""
 
 import re
 from flask import request
@@ -9,27 +9,27 @@ from runtime.card import Card
 from typing import NamedTuple
 from web.body import is_csv
 from web.csv_text import Sheet, read, write, write_for_excel
-from web.schema import Schema, left_aside, with_cells
+from web.schema import Schema, ignored_columns, with_cells
 
 
-class Asked(NamedTuple):
+class Parsed(NamedTuple):
     rows: Rows
     is_list: bool
     headers: dict[str, str]  # of the answer
     sheet: Sheet | None  # a CSV file
 
 
-def asked(body: bytearray, card: Card, types: Schema) -> Asked:
+def parse(body: bytearray, card: Card, types: Schema) -> Parsed:
     """Return the rows of a request, checked. Raises ValidationError, and HTTPException for a file that is not CSV."""
     if is_csv():
         sheet = read(body, card)
         if isinstance(sheet.rows, dict):
-            return Asked(sheet.rows, True, {}, sheet)
+            return Parsed(sheet.rows, True, {}, sheet)
         rows = check(sheet.rows, types)
-        return Asked(rows, True, left_aside(rows, card, True), sheet)
+        return Parsed(rows, True, ignored_columns(rows, card, True), sheet)
     is_list = body.lstrip().startswith(b"[")
     rows = types.many_rows.validate_json(body) if is_list else [types.one_row.validate_json(body)]
-    return Asked(rows, is_list, left_aside(rows, card, is_list), None)
+    return Parsed(rows, is_list, ignored_columns(rows, card, is_list), None)
 
 
 def check(rows: list[dict], types: Schema) -> list[dict]:
@@ -39,16 +39,16 @@ def check(rows: list[dict], types: Schema) -> list[dict]:
         raise with_cells(error) from None
 
 
-def reply(question: Asked, model: Model) -> tuple[str | bytes, int, dict[str, str], str]:
+def respond(parsed: Parsed, model: Model) -> tuple[str | bytes, int, dict[str, str], str]:
     """Return the body, status, headers and type of the answer. For CSV, `Accept: application/json` asks for JSON, and
     `?for=excel` for the whole table, as Excel opens it. Raises NoAnswer."""
-    sheet, headers = question.sheet, question.headers
+    sheet, headers = parsed.sheet, parsed.headers
     if sheet and request.args.get("for") == "excel":
-        return write_for_excel(model.answers(question.rows), model.card, sheet), 200, headers, "text/csv"
+        return write_for_excel(model.answers(parsed.rows), model.card, sheet), 200, headers, "text/csv"
     if sheet and request.accept_mimetypes.best_match(["text/csv", "application/json"]) != "application/json":
-        return write(model.answers(question.rows), model.card), 200, headers, "text/csv"
-    answers = model.predict(question.rows)
-    return to_json(answers if question.is_list else answers[0]) + b"\n", 200, headers, "application/json"
+        return write(model.answers(parsed.rows), model.card), 200, headers, "text/csv"
+    answers = model.predict(parsed.rows)
+    return to_json(answers if parsed.is_list else answers[0]) + b"\n", 200, headers, "application/json"
 
 
 def hint(body: bytearray) -> str:

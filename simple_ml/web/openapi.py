@@ -75,7 +75,7 @@ def document(card: Card, types: Schema) -> dict[str, Any]:
         "summary": "Predict for one row, or for a list of rows",
         "description": "The body is JSON, whatever the Content-Type says, unless it is text/csv. A list gives a list, "
         "in the same order. CSV gives CSV, or a list if the header Accept asks for JSON. "
-        "Names that are no features are left aside, but one that is meant for a feature, as F1 for f1, is a 422.",
+        "Other names are ignored, but one that is meant for a feature, such as F1 for f1, is a 422.",
         "requestBody": {
             "required": True,
             "content": {

@@ -124,7 +124,7 @@ def typed_dict(name: str, fields: dict[str, Any], extra: Literal["allow", "forbi
     return made
 
 
-def left_aside(rows: list[dict], card: Card, is_list: bool) -> dict[str, str]:
+def ignored_columns(rows: list[dict], card: Card, is_list: bool) -> dict[str, str]:
     """Return the header Ignored-Columns: the names in rows that are no features. Without such names there is none.
 
     Raises ValidationError for a name that is meant for a feature, so that a spelling mistake does not go unseen.

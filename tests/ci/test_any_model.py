@@ -106,7 +106,7 @@ def test_answers(asked):
         r"In a new process it gave the model's own answers to \d{3,} rows in lists, and to \d+ alone\.", proof
     )
     features = list(json.loads(row.removeprefix("A row for the service: ")))
-    assert all("Rows need no" in proof or name in features for name in as_sent(other, case.model)[0])
+    assert all("No answer depends on" in proof or name in features for name in as_sent(other, case.model)[0])
     assert all("look as if a notebook had encoded" in line for line in advice)
     rows = as_sent(other, case.model)
     answers = predict(client, rows)

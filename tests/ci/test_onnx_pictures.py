@@ -4,7 +4,6 @@ torch_networks/ holds small networks of PyTorch, torchvision, timm, Hugging Face
 """
 
 import contextlib
-import importlib
 import json
 import numpy as np
 import onnx
@@ -14,37 +13,23 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from examples import ROOT, docker
+from examples import docker
 from helpers import copy_of, python
 from onnx import TensorProto, helper
 from pathlib import Path
-from support.inprocess import modules_of, service
+from support import torch_networks
+from support.inprocess import service
+from support.torch_networks import CASES, EXAMPLE, NETWORKS, modules
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-EXAMPLE = ROOT / "image_classification"
-NETWORKS = Path(__file__).with_name("torch_networks")
-CASES = json.loads((NETWORKS / "answers.json").read_text())["networks"]
-
-sys.path.insert(0, str(NETWORKS))
-pictures = importlib.import_module("pictures").pictures
+folder = torch_networks.folder
 
 
 @pytest.fixture(scope="module", autouse=True)
 def ours() -> Iterator[SimpleNamespace]:
-    """The modules of image_classification, which import others of them only when they need them."""
-    with modules_of(EXAMPLE):
-        names = ["export", "export.onnx_file", "export.transform", "runtime"]
-        found = [importlib.import_module(name) for name in names]
-        yield SimpleNamespace(export=found[0].export, onnx_file=found[1], transform=found[2], runtime=found[3])
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    pictures(folder)
-    return folder
+    yield from modules("export", "export.onnx_file", "export.transform", "runtime")
 
 
 @contextlib.contextmanager

@@ -1,25 +1,20 @@
 """image_classification takes the notebook's own predictions as proof: it finds how the notebook prepared pictures."""
 
 import csv
-import importlib
-import json
 import numpy as np
 import pytest
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from examples import ROOT
 from helpers import copy_of, python
 from pathlib import Path
 from PIL import Image, ImageOps
-from support.inprocess import modules_of, service
+from support import torch_networks
+from support.inprocess import service
+from support.torch_networks import CASES, EXAMPLE, NETWORKS, modules
 from types import SimpleNamespace
 from typing import Any
 
-EXAMPLE = ROOT / "image_classification"
-NETWORKS = Path(__file__).with_name("torch_networks")
-CASES = json.loads((NETWORKS / "answers.json").read_text())["networks"]
 FOUND = {  # what is found, with nothing told
     "resnet": "mean 123.675,116.28,103.53 scale 58.395,57.12,57.375, RGB, pil-bilinear, centre crop 0.875",
     "torchscript": "0..1, RGB, pil-bilinear, stretched",
@@ -27,24 +22,13 @@ FOUND = {  # what is found, with nothing told
     "fastai": "mean 123.675,116.28,103.53 scale 58.395,57.12,57.375, RGB, pil-bilinear, cropped",
 }
 
-sys.path.insert(0, str(NETWORKS))
-pictures = importlib.import_module("pictures").pictures
+
+folder = torch_networks.folder
 
 
 @pytest.fixture(scope="module", autouse=True)
 def ours() -> Iterator[SimpleNamespace]:
-    """The modules of image_classification, which import others of them only when they need them."""
-    with modules_of(EXAMPLE):
-        names = ["export", "export.proof", "preprocess", "runtime"]
-        found = [importlib.import_module(name) for name in names]
-        yield SimpleNamespace(export=found[0].export, proof=found[1], preprocess=found[2], runtime=found[3])
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    pictures(folder)
-    return folder
+    yield from modules("export", "export.predictions", "preprocess", "runtime")
 
 
 def refused(ours: SimpleNamespace, name: str, folder: Path, tmp_path: Path, predictions: Any, **options: Any) -> str:
@@ -103,7 +87,7 @@ def test_a_csv_file_with_names_may_have_the_labels_in_any_order(ours, folder, tm
     case = CASES["state"]
     turned = {name: values[::-1] for name, values in case["answers"].items()}
     path = as_csv(folder / "own.csv", turned, case["labels"][::-1])
-    said = ours.proof.said(path, None, case["labels"])
+    said = ours.predictions.read(path, None, case["labels"])
     assert said.values.tolist() == [*case["answers"].values()]
     path.unlink()
 

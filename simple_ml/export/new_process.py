@@ -1,6 +1,7 @@
 """Ask a model file in a new process, as the service will: in another folder, with none of what train.py has set.
 
-`with Elsewhere(content, name) as run:` starts it. The process runs this file, too, with the folder runtime/ alone.
+`with NewProcess(content, name, packages) as run:` starts it. The process runs this file, too, beside the folder
+runtime/ alone.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ SERVING = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITE
 RUNTIME = Path(__file__).resolve().parent.parent / "runtime"
 
 
-class Elsewhere:
+class NewProcess:
     """A new process with a model file. `failures` holds what the model raised there, `opened` the files it opened, and
     `peak` is the memory that it took to load it, in MB."""
 
@@ -32,7 +33,7 @@ class Elsewhere:
         """`packages` are the folders in which packages are installed: only these are imported there."""
         self.content, self.name, self.packages = content, name, packages
 
-    def __enter__(self) -> "Elsewhere":
+    def __enter__(self) -> "NewProcess":
         self.failures: list[str] = []
         self.opened: set[str] = set()
         self.folder = tempfile.TemporaryDirectory()
@@ -85,7 +86,7 @@ class Elsewhere:
 
 def main(file: Path) -> None:
     replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a model prints goes elsewhere
+    os.dup2(2, 1)  # what a model prints is no reply
     opened: set[str] = set()
     sys.addaudithook(lambda event, args: opened.add(str(args[0])) if event == "open" else None)
 
