@@ -33,8 +33,8 @@ logs: python  ## show what the examples printed
 test: .venv/tests $(EXAMPLES:%=.venv/%) simple_ml/model.onnx  ## check that everything works on your machine (ARGS="-k iris": only some of it)
 	.venv/tests/bin/python -m pytest $(ARGS)
 
-test-all: environments  ## run every test, four at a time, also those that need Docker, npm and Chromium
-	.venv/ci/bin/python -m pytest -o norecursedirs= --numprocesses 4 --dist loadgroup --no-loadscope-reorder $(ARGS)
+test-all: environments  ## run every test, three at a time, also those that need Docker, npm and Chromium
+	.venv/ci/bin/python -m pytest -o norecursedirs= --numprocesses 3 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-torch: .venv/torch  ## train small networks by the newest torch, export and compare them (some GB; FOLDER=…: keep the files)
 	.venv/torch/bin/python tests/ci/torch_networks/make.py $(or $(FOLDER),.run/torch)

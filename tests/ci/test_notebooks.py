@@ -25,7 +25,7 @@ from sklearn.preprocessing import FunctionTransformer, LabelEncoder, OneHotEncod
 from sklearn.tree import DecisionTreeClassifier
 from support.inprocess import service
 from support.models import Model, as_sent, export
-from support.notebooks import LAST, NOTEBOOKS, Notebook, loans, passengers
+from support.notebooks import LAST, NOTEBOOKS, loans, passengers
 from typing import Any
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -309,11 +309,9 @@ def test_class_names_in_onnx(folder):
 @pytest.mark.parametrize("name", [name for name in NOTEBOOKS if name not in ("spam", "car_prices", "incomes")])
 def test_prepared_columns_are_not_served_without_a_word(name, folder, capsys):
     """What people do at first: they export the model with the X that the notebook has prepared."""
-    notebook: Notebook = NOTEBOOKS[name]()
-    if notebook.more:
-        y = np.arange(len(notebook.pasted)) % 2
-        export(LogisticRegression(max_iter=5).fit(notebook.pasted, y), notebook.pasted)
-        assert "export(model, rows, prepare=prepare)" in capsys.readouterr().out.splitlines()[-1]
+    pasted = NOTEBOOKS[name]().pasted
+    export(LogisticRegression(max_iter=5).fit(pasted, np.arange(len(pasted)) % 2), pasted)
+    assert "export(model, rows, prepare=prepare)" in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_raw_columns_get_no_advice(folder, capsys):
