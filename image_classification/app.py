@@ -7,20 +7,18 @@ import json
 import os
 from flask import Flask, abort, jsonify, render_template, request
 from granian.cli import cli
-from pathlib import Path
 from preprocess import way
 from runtime import Network, model_file
-from runtime.decode import NoAnswer, NotAPicture, TooLarge, decoded
+from runtime.decode import NoAnswer, decoded
 from typing import IO, Any
-from web.body import MAX_BYTES, MAX_FILES, Body
+from web.body import ERRORS, MAX_BYTES, Body
 from web.openapi import docs
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, UnprocessableEntity, UnsupportedMediaType
+from web.prediction_log import prediction_log
+from werkzeug.exceptions import HTTPException, UnprocessableEntity
 from werkzeug.wrappers import Response
 
-ERRORS = {TooLarge: RequestEntityTooLarge, NotAPicture: UnsupportedMediaType}  # any other NoAnswer: a 422
-
 try:
-    network = Network(model_file(Path(__file__).parent))
+    network = Network(model_file())
     network.check()
     preparation = way(network.card)
 except ValueError as error:
@@ -29,19 +27,19 @@ except ValueError as error:
 app = Flask(__name__)
 app.json.sort_keys = False  # type: ignore[attr-defined]  # keeps the labels in the model's order
 app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES
-RequestEntityTooLarge.description = f"The body must be smaller than {MAX_BYTES} bytes, in at most {MAX_FILES} parts."
 app.register_blueprint(docs(network, preparation.fields))  # /openapi.json for programs, /docs for people
+log = prediction_log(app, network.version)  # adds the header Model-Version; PREDICTION_LOG starts the log
 
 
 @app.get("/")
 def index() -> str:
-    return render_template("index.html", title=network.card.title, page=preparation.page, way=network.card.way) + "\n"
+    return render_template("index.html", card=network.card, page=preparation.page) + "\n"
 
 
 @app.get("/healthz")  # Docker asks here every 5 seconds whether the app and the network still answer
 def healthz() -> dict[str, str]:
     network.check()
-    return {"status": "ok", "input": network.card.way}
+    return {"status": "ok", "version": network.version} | network.card.about
 
 
 @app.post("/predict")
@@ -49,7 +47,9 @@ def predict() -> Response:
     """Answer one picture with an object, and several pictures with a list of objects."""
     with Body() as body:
         files = body.files()
+        log_answers = log(files)
         answers = [classify(file, f"File {n}: " if len(files) > 1 else "") for n, file in enumerate(files, 1)]
+        log_answers(answers)
     return jsonify(answers if len(answers) > 1 else answers[0])
 
 

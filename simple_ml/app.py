@@ -13,8 +13,9 @@ from runtime.card import NoAnswer
 from web.body import MAX_BYTES, Body, parsing
 from web.exchange import hint, parse, respond
 from web.openapi import docs
+from web.prediction_log import prediction_log
 from web.schema import bad_rows, json_error, mistakes, schema
-from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge, UnprocessableEntity
+from werkzeug.exceptions import BadRequest, HTTPException, UnprocessableEntity
 from werkzeug.wrappers import Response
 
 try:
@@ -25,8 +26,8 @@ types = schema(model.card)
 
 app = Flask(__name__)
 app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES
-RequestEntityTooLarge.description = f"The body must be smaller than {MAX_BYTES} bytes."
 app.register_blueprint(docs(model.card, types))  # /openapi.json for programs, /docs for people
+log = prediction_log(app, model.version)  # adds the header Model-Version; None, unless PREDICTION_LOG is set
 
 
 @app.get("/")
@@ -37,7 +38,7 @@ def index() -> str:
 @app.get("/healthz")  # Docker asks here every 5 seconds whether the app and the model still answer
 def healthz() -> dict:
     model.predict([model.card.example])
-    return {"status": "ok", "model": model.card.about}
+    return {"status": "ok", "version": model.version, "model": model.card.about}
 
 
 @app.post("/predict")
@@ -48,7 +49,7 @@ def predict() -> Response:
         with parsing(text):
             try:
                 parsed = parse(text, model.card, types)
-                return app.response_class(*respond(parsed, model))
+                return app.response_class(*respond(parsed, model, log))
             except ValidationError as error:
                 return invalid(error, text)  # inside the block, because the error still holds the whole input
             except NoAnswer as error:

@@ -191,8 +191,8 @@ def export(
                 ) from error
             if predictions is not None and quantize:
                 card = proof.measured(Network(candidate), preparation, predicted, TOLERANCE_8_BIT)
-            elif real and predictions is None:
-                count = len(real)
+            elif predictions is None:
+                count = len(samples)
                 card = replace(card, proof=Proof(count, count, float(f"{difference:.2g}"), False, proof.versions()))
             source.pack(candidate, content, card)
             target.write_bytes(candidate.read_bytes())

@@ -1,5 +1,6 @@
 """The network in a model file: a picture goes in, an answer comes out. LiteRT or ONNX Runtime runs it."""
 
+import hashlib
 import importlib
 import numpy as np
 import zipfile
@@ -48,10 +49,11 @@ class Answer(NamedTuple):
         return {name: value for name, value in self._asdict().items() if value is not None}
 
 
+FOLDER = Path(__file__).resolve().parent.parent
 FILES = {"model.tflite": "runtime.litert", "model.onnx": "runtime.onnx"}  # and what runs each
 
 
-def model_file(folder: Path) -> Path:
+def model_file(folder: Path = FOLDER) -> Path:
     """Return the model file in a folder. Raises ValueError if there is none, or if there are two."""
     there = [folder / name for name in FILES if (folder / name).exists()]
     if len(there) != 1:
@@ -61,12 +63,17 @@ def model_file(folder: Path) -> Path:
 
 
 class Network:
-    """A model file that export/ wrote. Raises ValueError, with a sentence, if it cannot be loaded."""
+    """A model file that export/ wrote. Raises ValueError, with a sentence, if it cannot be loaded.
+
+    `version` is the first 12 hex digits of the file's SHA-256, as `sha256sum` prints it.
+    """
 
     def __init__(self, path: str | Path) -> None:
         try:
             name = "runtime.onnx" if Path(path).suffix == ".onnx" else "runtime.litert"
             self.engine = importlib.import_module(name).Engine(Path(path))  # not above: only one of them is installed
+            with open(path, "rb") as content:
+                self.version = hashlib.file_digest(content, "sha256").hexdigest()[:12]
         except (OSError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is missing or damaged, or export/ did not write it: {error}") from error
         except ModuleNotFoundError as error:

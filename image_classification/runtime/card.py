@@ -27,9 +27,9 @@ Pixels = Annotated[int, msgspec.Meta(ge=1)]
 
 @dataclass(frozen=True)
 class Proof:
-    """How the file's answers were compared with those of the notebook."""
+    """How the file's answers were compared with those of the notebook, or of the network itself."""
 
-    compared: int  # how many picture files
+    compared: int  # how many pictures: files or, of the network itself, also random ones
     kept: int  # how many of them were not used to find out how the notebook prepares pictures
     difference: float  # the largest one, of a probability or of the number
     with_predictions: bool  # the notebook's own predictions, not only the network's answers
@@ -85,6 +85,21 @@ class Card:
         if self.crop:
             return f"{'stretched, ' if self.fit == 'stretch' else ''}centre crop {self.crop:.4g}"
         return {"stretch": "stretched", "crop": "cropped", "crop-exact": "cropped exactly", "pad": "padded"}[self.fit]
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What /healthz says of the network."""
+        return {"input": self.way, "proof": self.proven}
+
+    @property
+    def proven(self) -> str:
+        """How the answers of the file were compared, in words."""
+        if self.proof is None:
+            return "The file does not say how its answers were compared with the network's own: export it again."
+        whom = "predictions of the notebook" if self.proof.with_predictions else "answers of the network itself"
+        more = "" if self.proof.with_predictions else " Not compared with the predictions of the notebook."
+        said = f"compared on {self.proof.compared} pictures, largest difference {self.proof.difference:.1g}"
+        return f"The file gives the {whom}: {said}.{more}"
 
     @property
     def compared(self) -> str:

@@ -16,13 +16,17 @@ FILES = {
     "minItems": 1,
     "maxItems": MAX_FILES,
 }
+VERSION = {"type": "string", "description": "The first 12 hex digits of the model file's SHA-256"}
+HEADER = {"Model-Version": {"$ref": "#/components/headers/Model-Version"}}  # every answer has it
 HEALTH = {
     "type": "object",
     "properties": {
         "status": {"const": "ok"},
+        "version": VERSION,
         "input": {"type": "string", "description": "How a picture becomes what the network sees"},
+        "proof": {"type": "string", "description": "How the answers of the model file were compared"},
     },
-    "required": ["status", "input"],
+    "required": ["status", "version", "input", "proof"],
 }
 PROBLEM = {
     "type": "object",
@@ -51,7 +55,7 @@ def prediction(network: Network, more: dict[str, Any]) -> dict[str, Any]:
 
 
 def answer(description: str, schema: dict[str, Any], content_type: str = "application/json") -> dict[str, Any]:
-    return {"description": description, "content": {content_type: {"schema": schema}}}
+    return {"description": description, "content": {content_type: {"schema": schema}}, "headers": HEADER}
 
 
 def error(description: str) -> dict[str, Any]:
@@ -100,14 +104,22 @@ def document(network: Network, more: dict[str, Any]) -> dict[str, Any]:
     health = {"200": answer("It answers", HEALTH), "500": error("It does not answer")}
     return {
         "openapi": "3.1.0",
-        "info": {"title": network.card.title, "version": "1.0.0", "summary": "Pictures in, predictions out"},
+        "info": {
+            "title": network.card.title,
+            "version": "1.0.0",
+            "summary": "Pictures in, predictions out",
+            "description": network.card.proven,
+        },
         "servers": [{"url": "."}],  # relative to this document, so that it also works behind a proxy
         "paths": {
             "/predict": {"post": predict},
             "/healthz": {"get": healthz | {"responses": health}},
             "/": {"get": index | {"responses": {"200": answer("The page", {"type": "string"}, "text/html")}}},
         },
-        "components": {"schemas": {"Prediction": prediction(network, more), "Problem": PROBLEM}},
+        "components": {
+            "schemas": {"Prediction": prediction(network, more), "Problem": PROBLEM},
+            "headers": {"Model-Version": {"description": "Which model file answered", "schema": VERSION}},
+        },
     }
 
 

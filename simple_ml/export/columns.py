@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import numpy as np
 import pandas as pd
 import re
@@ -177,7 +178,7 @@ def describe(model: Any, X: pd.DataFrame, table: Table) -> list[Column]:
             return accepts({name: asked[name] for name in some})
 
         fixed -= set(accepted(list(asked), accepts_asked))
-    columns = []
+    columns: list[Column] = []
     for column in table.columns:
         name, values, example = column.name, known[column.name], base[column.name]
         if example is None or column.type in ("number", "integer"):
@@ -190,10 +191,20 @@ def describe(model: Any, X: pd.DataFrame, table: Table) -> list[Column]:
         texts = set(map(str, values)) if column.type == "text" else set()
         column = replace(column, words=sorted(texts & set(MISSING)), padded=any(text[:1] == " " for text in texts))
         kind: Type = "number" if name in halves and name not in fixed else column.type
-        columns.append(replace(column, type=kind, nullable=name in nullable, categories=categories, example=example))
+        column = replace(column, type=kind, nullable=name in nullable, categories=categories, example=example)
+        columns.append(with_range(column, X.iloc[:, len(columns)]))
     if not accepts({column.name: column.example for column in columns}):
         columns = [replace(column, example=base[column.name]) for column in columns]
     return columns
+
+
+def with_range(column: Column, series: pd.Series) -> Column:
+    """Return a column with the lowest and the highest of its numbers in training."""
+    if column.type not in ("number", "integer"):
+        return column
+    numbers = series.dropna().unique().tolist()
+    known = [number for number in numbers if math.isfinite(number)]
+    return replace(column, lowest=to_cell(min(known)), highest=to_cell(max(known))) if known else column
 
 
 def known_values(series: pd.Series) -> list:

@@ -1,5 +1,6 @@
 """The model file, model.onnx or model.pkl, and its predictions."""
 
+import hashlib
 import multiprocessing
 import numpy as np
 import os
@@ -15,7 +16,10 @@ FILES = "model.onnx", "model.pkl"
 
 
 class Model:
-    """A model file that export() wrote. `card` says what it takes and answers: see card.py."""
+    """A model file that export() wrote. `card` says what it takes and answers: see card.py.
+
+    `version` is the first 12 hex digits of the file's SHA-256, as `sha256sum` prints it.
+    """
 
     def __init__(self, file: Path | None = None) -> None:
         """Load a model file, by default the one in this folder. Raises ValueError, with a sentence."""
@@ -26,6 +30,8 @@ class Model:
         os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         try:
             self.run = runtime_of(file)
+            with file.open("rb") as content:
+                self.version = hashlib.file_digest(content, "sha256").hexdigest()[:12]
         except Exception as error:  # a damaged file makes the libraries raise all kinds of errors
             text = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
             reason = text if isinstance(error, ValueError) else f"it cannot be loaded here ({text})"
@@ -42,7 +48,10 @@ class Model:
         score_samples). A row is {name of a column: its value}; rows of numbers may also come as {name of a column: an
         array of its values}. The model runs once for all rows, which is much faster than row by row. Raises NoAnswer.
         """
-        answers = self.answers(rows)
+        return self.named(self.answers(rows))
+
+    def named(self, answers: Answers) -> list[dict[str, Any]]:
+        """Return answers as `predict` does."""
         results = [{"prediction": prediction} for prediction in answers.predictions]
         if isinstance(self.card.targets, list):
             for result in results:
@@ -63,12 +72,17 @@ class Model:
                 return self.run.predict(rows)
             if hasattr(self.run, "predict_columns"):
                 return self.run.predict_columns(rows)
-            values = zip(*(column.tolist() for column in rows.values()), strict=True)
-            return self.run.predict([dict(zip(rows, row, strict=True)) for row in values])
+            return self.run.predict(one_by_one(rows))
         except NoAnswer as error:
             if error.__cause__:  # what the model itself raised, for the log
                 traceback.print_exception(error.__cause__)
             raise
+
+
+def one_by_one(columns: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Return rows that come as columns as a list of rows."""
+    values = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in values]
 
 
 def runtime_of(file: Path) -> Any:

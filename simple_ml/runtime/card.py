@@ -37,6 +37,8 @@ class Column:
     lowercase: bool = False  # model.onnx gets its texts in small letters
     words: list[str] = field(default_factory=list)  # those of Card.missing that are texts of this column, such as "NA"
     padded: bool = False  # its texts may start with a blank, so those of a CSV file keep theirs
+    lowest: float | int | None = None  # of its numbers in training; None for other types, and where it is not known
+    highest: float | int | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,20 @@ class Card:
     @property
     def about(self) -> dict[str, Any]:
         """What /healthz says of the model."""
-        return {"title": self.title, "description": self.description, "trained": self.training}
+        said = {"title": self.title, "description": self.description, "trained": self.training}
+        return said | {"proof": self.proven}
+
+    @property
+    def proven(self) -> str:
+        """How the answers of the file were compared with the model's own, in words."""
+        if self.proof is None:
+            return "The file does not say how its answers were compared with the model's own: export it again."
+        count = self.proof.predictions
+        notebook = f"All {count} answers are those" if count else "Not compared with the predictions"
+        return (
+            f"The file answers as the model itself: compared on {self.proof.rows} rows in lists and {self.proof.alone} "
+            f"alone, largest difference {self.proof.difference:.1g}. {notebook} of the notebook."
+        )
 
     @property
     def class_names(self) -> list[str]:
@@ -112,6 +127,11 @@ class Answers:
     predictions: list[Any]  # n classes or numbers; lists of them if there are several targets
     probabilities: list[list[float]] | None = None  # (n, classes), in the order of Card.classes
     extras: dict[str, list] = field(default_factory=dict)  # the n values of each of Card.extras
+
+    def first(self, count: int) -> "Answers":
+        """Return the answers to so many rows, and not to those after them."""
+        extras = {name: values[:count] for name, values in self.extras.items()}
+        return Answers(self.predictions[:count], self.probabilities and self.probabilities[:count], extras)
 
 
 class NoAnswer(Exception):

@@ -7,12 +7,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from flask import abort, request
-from werkzeug.exceptions import ServiceUnavailable, UnsupportedMediaType
+from werkzeug.exceptions import RequestEntityTooLarge, ServiceUnavailable, UnsupportedMediaType
 from werkzeug.wrappers import Response
 
 MAX_BYTES = 8_000_000  # one body must be smaller, else it gets a 413
 MAX_BYTES_AT_ONCE = 8 * MAX_BYTES  # of all bodies that a worker holds in memory; more get a 503
 LONG = 10_000  # bytes; a longer body takes many times its size in memory once it is parsed
+RequestEntityTooLarge.description = f"The body must be smaller than {MAX_BYTES} bytes."
 
 free = MAX_BYTES_AT_ONCE  # bytes that may still come
 lock = threading.Lock()

@@ -11,10 +11,16 @@ from typing import Any
 from web.body import MAX_BYTES
 from web.schema import MAX_MISTAKES, Schema
 
+VERSION = {"type": "string", "description": "The first 12 hex digits of the model file's SHA-256"}
+HEADER = {"Model-Version": {"$ref": "#/components/headers/Model-Version"}}  # every answer has it
 HEALTH = {
     "type": "object",
-    "properties": {"status": {"const": "ok"}, "model": {"type": "object", "description": "What model this is"}},
-    "required": ["status", "model"],
+    "properties": {
+        "status": {"const": "ok"},
+        "version": VERSION,
+        "model": {"type": "object", "description": "What model this is, and how its file was compared with it"},
+    },
+    "required": ["status", "version", "model"],
 }
 MISTAKE = {
     "type": "object",
@@ -42,7 +48,7 @@ IGNORED = {
 
 
 def answer(description: str, schema: dict[str, Any], content_type: str = "application/json") -> dict[str, Any]:
-    return {"description": description, "content": {content_type: {"schema": schema}}}
+    return {"description": description, "content": {content_type: {"schema": schema}}, "headers": HEADER}
 
 
 def error(description: str) -> dict[str, Any]:
@@ -68,7 +74,7 @@ def document(card: Card, types: Schema) -> dict[str, Any]:
         "title": card.title or "Simple ML",
         "version": card.training.date,
         "summary": "Features in, predictions out",
-        "description": card.description or f"Trained on {card.training.rows} rows.",
+        "description": f"{card.description or f'Trained on {card.training.rows} rows.'}\n\n{card.proven}",
     }
     predict = {
         "operationId": "predict",
@@ -90,7 +96,7 @@ def document(card: Card, types: Schema) -> dict[str, Any]:
                     "application/json": {"schema": output_schema},
                     "text/csv": {"schema": {"type": "string"}},
                 },
-                "headers": IGNORED,
+                "headers": HEADER | IGNORED,
             },
             "400": error("The body is not JSON, or not CSV"),
             "413": error(f"The body has {MAX_BYTES} bytes or more"),
@@ -111,7 +117,10 @@ def document(card: Card, types: Schema) -> dict[str, Any]:
             "/healthz": {"get": healthz | {"responses": health}},
             "/": {"get": index | {"responses": {"200": answer("The page", {"type": "string"}, "text/html")}}},
         },
-        "components": {"schemas": definitions["$defs"] | {"Problem": PROBLEM}},
+        "components": {
+            "schemas": definitions["$defs"] | {"Problem": PROBLEM},
+            "headers": {"Model-Version": {"description": "Which model file answered", "schema": VERSION}},
+        },
     }
 
 

@@ -1,5 +1,6 @@
 """image_classification: what the model file says of its network is checked when the service starts."""
 
+import html
 import importlib
 import json
 import os
@@ -9,11 +10,11 @@ from examples import ROOT, free_port
 from helpers import copy_of, python
 from pathlib import Path
 from run import SETTINGS
-from support.inprocess import modules_of
-from zipfile import ZipFile, ZipInfo
+from support.inprocess import modules_of, service
+from support.model_files import MODEL, tflite_file, with_card
+from zipfile import ZipFile
 
 EXAMPLE = ROOT / "image_classification"
-MODEL = EXAMPLE / "model.tflite"
 
 with modules_of(EXAMPLE):
     card = importlib.import_module("runtime.card")
@@ -26,16 +27,6 @@ METADATA = (
     '"unknown": "this does not look like a digit", "size": [28, 28], "channels": 1, "layout": "HWC", "mean": [0.0], '
     '"scale": [255.0], "task": "softmax"}\n'
 )
-
-
-def model_file(path: Path, **parts: str) -> Path:
-    """Write the network of model.tflite, and these parts packed at its end."""
-    with ZipFile(MODEL) as archive:
-        path.write_bytes(MODEL.read_bytes()[: min(entry.header_offset for entry in archive.infolist())])
-    with ZipFile(path, "a") as archive:
-        for name, text in parts.items():
-            archive.writestr(ZipInfo(name), text)
-    return path
 
 
 def last_words(folder: Path) -> str:
@@ -54,7 +45,7 @@ def last_words(folder: Path) -> str:
 
 def test_a_file_of_an_older_export(tmp_path):
     copy = copy_of("image_classification", tmp_path / "image_classification")
-    model_file(copy / "model.tflite", **{"labels.txt": LABELS, "metadata.json": METADATA})
+    tflite_file(copy / "model.tflite", **{"labels.txt": LABELS, "metadata.json": METADATA})
     assert last_words(copy).endswith(
         "model.tflite cannot be served: made by an older export: run `python3 train.py`, "
         "or `python3 -m export FILE` with the file of the network"
@@ -63,10 +54,35 @@ def test_a_file_of_an_older_export(tmp_path):
 
 def test_a_file_of_a_newer_export(tmp_path):
     copy = copy_of("image_classification", tmp_path / "image_classification")
-    model_file(copy / "model.tflite", **{"labels.txt": LABELS, "card.json": json.dumps(CARD | {"format": 3})})
+    tflite_file(copy / "model.tflite", **{"labels.txt": LABELS, "card.json": json.dumps(CARD | {"format": 3})})
     assert last_words(copy).endswith(
         "model.tflite cannot be served: made by a newer export (format 3): serve it with the files beside that export"
     )
+
+
+PROOF = {"compared": 12, "kept": 6, "difference": 0.00042, "versions": {"numpy": "2.4.6"}}
+
+
+@pytest.mark.parametrize(
+    ("proof", "said"),
+    [
+        (None, "The file does not say how its answers were compared with the network's own: export it again."),
+        (
+            PROOF | {"with_predictions": True},
+            "The file gives the predictions of the notebook: compared on 12 pictures, largest difference 0.0004.",
+        ),
+        (
+            PROOF | {"with_predictions": False},
+            "The file gives the answers of the network itself: compared on 12 pictures, largest difference 0.0004. "
+            "Not compared with the predictions of the notebook.",
+        ),
+    ],
+)
+def test_the_proof_is_shown(proof, said, tmp_path):
+    with service(with_card(MODEL, lambda card: card.update(proof=proof), tmp_path)) as client:
+        assert client.get("/healthz").json["proof"] == said
+        assert f"<p>{said}</p>" in html.unescape(client.get("/").text)
+        assert client.get("/openapi.json").json["info"]["description"] == said
 
 
 def test_what_is_written_is_read():

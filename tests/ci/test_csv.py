@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +12,7 @@ from helpers import copy_of
 from pathlib import Path
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from support.inprocess import service
-from support.models import MISSING, as_sent, export
+from support.models import MISSING, Column, Model, as_sent, export, with_range
 
 TOWNS = pd.DataFrame(
     {
@@ -207,7 +208,56 @@ def test_yes_and_no_as_json_writes_them(tmp_path, monkeypatch):
     assert [line.split(",")[0] for line in lines] == ["false", "true"]
 
 
-def test_several_values_in_an_answer(tmp_path, monkeypatch):
+def logged(capfdbinary: pytest.CaptureFixture) -> list[dict]:
+    return [json.loads(line) for line in capfdbinary.readouterr().out.split(b"\n") if line.startswith(b"{")]
+
+
+def test_the_log_holds_cells_as_json_has_them(folder, monkeypatch, capfdbinary):
+    monkeypatch.setenv("PREDICTION_LOG", "1")
+    with service(folder) as client:
+        rows = [row | {"since": row["since"][:10]} for row in as_sent(TOWNS.head(4), said)]
+        assert (rows[1]["town"], rows[2]["cellar"]) == (" Bonn", None)
+        answers = client.post("/predict", json=rows).json
+        assert post(client, TOWNS.head(4).to_csv(index=False)).status_code == 200
+    lines = logged(capfdbinary)
+    assert [line["input"] for line in lines] == rows * 2
+    assert [line["answer"] for line in lines] == answers * 2
+
+
+def test_the_ranges_of_training(folder):
+    """They are in the model file, for docs/operating.md; no page and no document shows them."""
+    columns = {column.name: column for column in Model(folder / "model.pkl").card.columns}
+    assert {name: (column.lowest, column.highest) for name, column in columns.items()} == {
+        "town": (None, None),
+        "cellar": (None, None),
+        "rent": (0.0, 59 * 25.5),
+        "rooms": (1, 4),
+        "size, m2": (10.0, 69.0),
+        "own": (None, None),
+        "since": (None, None),
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "ends"),
+    [
+        ([1.5, np.nan, np.inf, -np.inf, -2], "number", (-2.0, 1.5)),
+        ([np.nan], "number", (None, None)),
+        (pd.array([3, None, 1], "Int64"), "integer", (1, 3)),
+        (pd.Categorical([3, 1, 3], categories=[9, 3, 1]), "integer", (1, 3)),
+        (pd.to_datetime(["2024-01-01"]), "date", (None, None)),
+        (["a", "b"], "text", (None, None)),
+        ([True, False], "boolean", (None, None)),
+    ],
+)
+def test_the_lowest_and_the_highest(values, kind, ends):
+    column = with_range(Column("a", kind, nullable=True, categories=None, example=None), pd.Series(values))
+    assert (column.lowest, column.highest) == ends
+    assert "Infinity" not in json.dumps(ends)
+
+
+def test_several_values_in_an_answer(tmp_path, monkeypatch, capfdbinary):
+    monkeypatch.setenv("PREDICTION_LOG", "1")
     folder = copy_of("simple_ml", tmp_path / "simple_ml")
     monkeypatch.chdir(folder)
     X = TOWNS[["rent", "rooms"]]
@@ -216,6 +266,9 @@ def test_several_values_in_an_answer(tmp_path, monkeypatch):
         lines = post(client, "rent,rooms\n25.5,2\n").text.splitlines()
         assert lines[0] == "prediction a,prediction b"
         assert list(map(float, lines[1].split(","))) == pytest.approx([25.5, 2], abs=1e-3)
+        (line,) = logged(capfdbinary)
+        assert line["answer"] == client.post("/predict", json={"rent": 25.5, "rooms": 2}).json
+        assert line["answer"]["prediction"].keys() == {"a", "b"}
         boxed = client.post("/predict", json={"rent": [4], "rooms": [5]})
         assert (boxed.status_code, "auto_unbox = TRUE" in boxed.json["detail"]) == (422, True)
         for body in ('"{}"', "rent=4&rooms=5", "{'rent': 4}"):

@@ -1,18 +1,16 @@
 """simple_ml's model file: its card, files of other formats, and the reader's own modules beside ours."""
 
-import json
-import onnx
+import html
 import pickletools
 import pytest
 import requests
 import shutil
 import subprocess
-from collections.abc import Callable
 from examples import ROOT
 from helpers import assert_problem, copy_of, pickled, process, python
-from onnx.helper import set_model_props
 from pathlib import Path
 from support.inprocess import service
+from support.model_files import with_card
 
 OLDER = Path(__file__).with_name("older")  # files that the export of commit 702b4a1 wrote
 ROOMS = ("export", "runtime", "web")
@@ -28,22 +26,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The iris model as model.onnx and as model.pkl."""
     folder = pickled(tmp_path_factory.mktemp("simple_ml"))
     return {"onnx": ROOT / "simple_ml" / "model.onnx", "pkl": folder / "model.pkl"}
-
-
-def with_card(file: Path, change: Callable[[dict], None], folder: Path) -> None:
-    """Write a copy of a model file whose card was changed into a copy of simple_ml."""
-    target = copy_of("simple_ml", folder) / f"model{file.suffix}"
-    if file.suffix == ".onnx":
-        model = onnx.load(file)
-        card = json.loads(model.metadata_props[0].value)
-        change(card)
-        set_model_props(model, {"card": json.dumps(card)})
-        onnx.save(model, target)
-    else:
-        first, rest = file.read_bytes().split(b"\n", 1)
-        card = json.loads(first)
-        change(card)
-        target.write_bytes(json.dumps(card).encode() + b"\n" + rest)
 
 
 def start(folder: Path) -> subprocess.CompletedProcess:
@@ -82,6 +64,38 @@ def test_a_card_that_does_not_fit(kind, change, reason, files, tmp_path):
     assert str(end.value).startswith(f"model.{kind} cannot be used, because {reason}")
     assert str(end.value).endswith(": run `python3 train.py`.")
     assert "\n" not in str(end.value)
+
+
+PROOF = {"rows": 773, "alone": 71, "kinds": ["rows of X"], "difference": 7.62e-07, "packages": {"numpy": "2.4.6"}}
+COMPARED = "The file answers as the model itself: compared on 773 rows in lists and 71 alone, largest difference 8e-07."
+
+
+@pytest.mark.parametrize(
+    ("proof", "said"),
+    [
+        (None, "The file does not say how its answers were compared with the model's own: export it again."),
+        (PROOF | {"predictions": 0}, f"{COMPARED} Not compared with the predictions of the notebook."),
+        (PROOF | {"predictions": 150}, f"{COMPARED} All 150 answers are those of the notebook."),
+    ],
+)
+def test_the_proof_is_shown(proof, said, files, tmp_path):
+    with service(with_card(files["onnx"], lambda card: card.update(proof=proof), tmp_path)) as client:
+        assert client.get("/healthz").json["model"]["proof"] == said
+        assert f"<p>{said}</p>" in html.unescape(client.get("/").text)
+        assert client.get("/openapi.json").json["info"]["description"].endswith(f"measurements.\n\n{said}")
+
+
+@pytest.mark.parametrize("kind", ["onnx", "pkl"])
+def test_a_file_from_before_the_proof_and_the_ranges(kind, files, tmp_path):
+    """A new field of the card has a default, so the file is served as before."""
+
+    def older(card: dict) -> None:
+        assert (card["columns"][0].pop("lowest"), card["columns"][0].pop("highest")) == (4.3, 7.9)
+        assert card.pop("proof")["rows"] > 100
+
+    with service(with_card(files[kind], older, tmp_path)) as client:
+        assert client.post("/predict", json={"f1": 4, "f2": 5, "f3": 10}).json["prediction"] == "virginica"
+        assert "export it again" in client.get("/healthz").json["model"]["proof"]
 
 
 def test_no_file(tmp_path):

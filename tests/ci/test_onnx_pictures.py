@@ -48,7 +48,14 @@ def test_a_network_of_pytorch_is_served_with_its_own_answers(ours, name, folder,
     way = capsys.readouterr().out.splitlines()[-1]
     assert way.endswith("not compared with your notebook")
     with served(tmp_path / "model.onnx", tmp_path) as client:
-        assert client.get("/healthz").json == {"status": "ok", "input": way}
+        health = client.get("/healthz").json
+        assert list(health) == ["status", "version", "input", "proof"]
+        assert (health["status"], health["input"]) == ("ok", way)
+        assert re.fullmatch(
+            r"The file gives the answers of the network itself: compared on \d+ pictures, largest difference \S+\. "
+            r"Not compared with the predictions of the notebook\.",
+            health["proof"],
+        )
         assert way in client.get("/").text
         for path, want in case["answers"].items():
             answer = client.post("/predict", data=(folder / path).read_bytes()).json

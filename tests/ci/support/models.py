@@ -62,8 +62,10 @@ sys.path.insert(0, str(ROOT / "simple_ml"))
 from export import export as export
 from export import to_onnx as to_onnx
 from export.columns import as_table, to_rows
+from export.columns import with_range as with_range
 from runtime import Model as Model
 from runtime.card import MISSING as MISSING
+from runtime.card import Column as Column
 
 threadpool_limits(1)  # so little data is slower on several processors
 # export() asks for each model, and the answer takes a tenth of a second
