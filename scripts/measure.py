@@ -1,5 +1,6 @@
 """Measure the images and containers of the examples: size, start, stop, memory, and requests per processor second."""
 
+import contextlib
 import json
 import statistics
 import sys
@@ -20,6 +21,7 @@ from examples import (
 RUNS = 5  # of start and stop; the table shows the median
 REQUESTS = 1000  # before memory is read
 ROWS = 1000  # in a list for simple_ml
+TURNS = 15  # of each setting of PREDICTION_LOG; a line shows the median
 
 
 def image_size(image: str) -> int:
@@ -40,6 +42,30 @@ def measure_lists() -> float:
     with container(IMAGES["simple_ml"]) as (port, name):
         ask(port, request, count=20)
         return ROWS * per_second(port, name, request, 200)
+
+
+def measure_log(rows: int, count: int) -> str:
+    """Return what a row more costs simple_ml with PREDICTION_LOG than without, in requests of so many rows."""
+    body = json.dumps([json.loads(request_of("simple_ml")[2] or b"")] * rows).encode()
+    request: Request = ("POST", "/predict", body)
+    found: dict[str, list[float]] = {"0": [], "answers": [], "1": []}
+    with contextlib.ExitStack() as stack:
+        containers = {
+            setting: stack.enter_context(container(IMAGES["simple_ml"], f"--env=PREDICTION_LOG={setting}"))
+            for setting in found
+        }
+        for port, _ in containers.values():
+            ask(port, request, count=count)
+        for _ in range(TURNS):
+            for setting, (port, name) in containers.items():
+                found[setting].append(1e6 / per_second(port, name, request, count) / rows)
+    without = found.pop("0")
+    more = {
+        setting: statistics.median(one - other for one, other in zip(times, without, strict=True))
+        for setting, times in found.items()
+    }
+    said = ", ".join(f"{setting}: {cost:.0f} µs" for setting, cost in more.items())
+    return f"{rows} in a request: without a log {statistics.median(without):.0f} µs, and more with {said}"
 
 
 def measure(example: str) -> str:
@@ -73,6 +99,9 @@ def main() -> None:
         print(f"| {example} | {measure(example)} |", flush=True)
     if len(sys.argv) == 1:
         print(f"simple_ml, in lists of {ROWS:,} rows: {measure_lists():,.0f} rows/s of one processor")
+        print("simple_ml, processor time of a row by PREDICTION_LOG:")
+        print(measure_log(1, 1500))
+        print(measure_log(100, 500))
 
 
 if __name__ == "__main__":
