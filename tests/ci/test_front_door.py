@@ -195,6 +195,7 @@ def test_cors(caddy, tmp_path):
         assert refused.status_code == 401  # which the page may read
         for each in answer, refused:
             assert each.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
+            assert "Model-Version" in each.headers["Access-Control-Expose-Headers"]
 
 
 @pytest.mark.parametrize("key", [{}, {"API_KEY": ""}], ids=["not set", "empty"])
