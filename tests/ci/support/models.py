@@ -54,12 +54,14 @@ from sklearn.preprocessing import (
 from sklearn.svm import SVC, LinearSVC, OneClassSVM
 from sklearn.tree import DecisionTreeRegressor
 from threadpoolctl import threadpool_limits
+from support import forked
 from typing import Any, NamedTuple
 from xgboost import XGBClassifier, XGBRegressor
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before export imports ONNX Runtime, which would report to Microsoft
 sys.path.insert(0, str(ROOT / "simple_ml"))
 from export import export as export
+from export import new_process as new_process
 from export import to_onnx as to_onnx
 from export.columns import as_table, to_rows
 from runtime import Model as Model
@@ -68,6 +70,7 @@ from runtime.card import MISSING as MISSING
 threadpool_limits(1)  # so little data is slower on several processors
 # export() asks for each model, and the answer takes a tenth of a second
 importlib.metadata.packages_distributions = functools.cache(importlib.metadata.packages_distributions)
+new_process.subprocess = forked  # which saves a second for each model; tests of the process itself start real ones
 
 rng = np.random.default_rng(0)
 iris, diabetes = load_iris(as_frame=True), load_diabetes(as_frame=True)
