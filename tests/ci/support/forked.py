@@ -1,8 +1,9 @@
 """New processes that need not import the libraries: forked from a process that has imported these and nothing else.
 
-A proof in a new process takes more than a second, most of it for the imports. The tests of single cases start real ones.
+A proof in a new process takes more than a second, most of it for the imports.
 """
 
+import contextlib
 import os
 import runpy
 import sys
@@ -48,10 +49,8 @@ class Popen:
         self.wait()
         self.process.close()
         self.stdout.close()
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self.stdin.close()
-        except BrokenPipeError:
-            pass
 
 
 def run(words: list[str], cwd: str, env: dict[str, str], stdin: Connection, stdout: Connection) -> None:
@@ -60,7 +59,7 @@ def run(words: list[str], cwd: str, env: dict[str, str], stdin: Connection, stdo
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     stdin.close()
     stdout.close()
-    sys.stdin, sys.stdout, sys.stderr = open(0, closefd=False), open(1, "w", closefd=False), open(2, "w", closefd=False)
+    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)

@@ -53,8 +53,8 @@ from sklearn.preprocessing import (
 )
 from sklearn.svm import SVC, LinearSVC, OneClassSVM
 from sklearn.tree import DecisionTreeRegressor
-from threadpoolctl import threadpool_limits
 from support import forked
+from threadpoolctl import threadpool_limits
 from typing import Any, NamedTuple
 from xgboost import XGBClassifier, XGBRegressor
 
