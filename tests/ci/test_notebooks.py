@@ -24,7 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, LabelEncoder, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from support.inprocess import service
-from support.models import Model, as_sent, export
+from support.models import Model, as_sent, export, new_process
 from support.notebooks import LAST, NOTEBOOKS, loans, passengers
 from typing import Any
 
@@ -35,6 +35,12 @@ rng = np.random.default_rng(3)
 TOWNS = pd.DataFrame({"town": rng.choice(["Bern", "Graz", "Linz", "Wien"], N), "rooms": rng.integers(1, 7, N)})
 DEAR = np.where(TOWNS.town.isin(["Wien", "Linz"]) & (TOWNS.rooms > 2), "dear", "cheap")
 RENT = TOWNS.rooms * 300.0 + TOWNS.town.map({"Bern": 900, "Graz": 100, "Linz": 200, "Wien": 500})
+
+
+@pytest.fixture
+def real_process(monkeypatch) -> None:
+    """export() starts a new process as it does for people: here, that is what is tested."""
+    monkeypatch.setattr(new_process, "subprocess", subprocess)
 
 
 @pytest.fixture
@@ -210,19 +216,19 @@ def default(X: pd.DataFrame) -> np.ndarray:
     ("function", "says"),
     [(towns_file, "towns.csv"), (environment, "RENT_OF_A_ROOM"), (default, "environment variable")],
 )
-def test_what_only_this_process_has_is_refused(function, says, folder, monkeypatch):
+def test_what_only_this_process_has_is_refused(function, says, folder, monkeypatch, real_process):
     (folder / "towns.csv").write_text("Bern")
     monkeypatch.setenv("RENT_OF_A_ROOM", "300")
     assert says in refusal(function, TOWNS)
 
 
-def test_a_file_beside_train_py(folder):
+def test_a_file_beside_train_py(folder, real_process):
     file = folder / "towns.csv"
     file.write_text("Bern")
     assert "towns.csv" in refusal(lambda X: X["rooms"].to_numpy() * len(file.read_text()), TOWNS)
 
 
-def test_a_file_that_is_read_once(folder):
+def test_a_file_that_is_read_once(folder, real_process):
     (folder / "towns.csv").write_text("Bern")
     content = (folder / "towns.csv").read_text()
     export(lambda X: X["rooms"].to_numpy() * len(content), TOWNS)
@@ -230,7 +236,7 @@ def test_a_file_that_is_read_once(folder):
         assert ask(client, {"rooms": 2}) == {"prediction": 8}
 
 
-def test_settings_of_scikit_learn(folder):
+def test_settings_of_scikit_learn(folder, real_process):
     sklearn.set_config(transform_output="pandas")
     try:
         steps = make_pipeline(FunctionTransformer(), FunctionTransformer(lambda X: X[["rooms"]]), LinearRegression())

@@ -94,11 +94,23 @@ class Terminal:
         return shell.stdout
 
 
+def install(environment: Path) -> None:
+    """Put the packages of simple_ml's training into a virtual environment that a page will make.
+
+    pip then checks them instead of installing 400 MB anew, which the Dockerfile of simple_ml does, too.
+    """
+    (packages,) = (ROOT / ".venv/simple_ml-train").glob("lib/python*/site-packages")
+    folder = environment / packages.relative_to(ROOT / ".venv/simple_ml-train")
+    shutil.copytree(packages, folder, copy_function=os.link)
+
+
 @pytest.fixture
 def clone(tmp_path) -> Iterator[Path]:
     """A copy of what the repository holds, as `git clone` would give it. Its containers are removed in the end."""
     made = shutil.ignore_patterns(".git", ".venv", ".run", ".*_cache", "__pycache__", "model.onnx", "model.pkl", "sbom")
     shutil.copytree(ROOT, tmp_path / "clone", ignore=made)
+    for example in ("passing_arguments", "simple_ml"):
+        install(tmp_path / "clone" / example / ".venv")
     yield tmp_path / "clone"
     for name in docker("ps", "--all", "--quiet", "--filter", "label=page").split():
         docker("rm", "--force", name)

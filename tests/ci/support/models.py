@@ -53,6 +53,7 @@ from sklearn.preprocessing import (
 )
 from sklearn.svm import SVC, LinearSVC, OneClassSVM
 from sklearn.tree import DecisionTreeRegressor
+from support import forked
 from threadpoolctl import threadpool_limits
 from typing import Any, NamedTuple
 from xgboost import XGBClassifier, XGBRegressor
@@ -60,6 +61,7 @@ from xgboost import XGBClassifier, XGBRegressor
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before export imports ONNX Runtime, which would report to Microsoft
 sys.path.insert(0, str(ROOT / "simple_ml"))
 from export import export as export
+from export import new_process as new_process
 from export import to_onnx as to_onnx
 from export.columns import as_table, to_rows
 from export.columns import with_range as with_range
@@ -70,6 +72,7 @@ from runtime.card import Column as Column
 threadpool_limits(1)  # so little data is slower on several processors
 # export() asks for each model, and the answer takes a tenth of a second
 importlib.metadata.packages_distributions = functools.cache(importlib.metadata.packages_distributions)
+new_process.subprocess = forked  # which saves a second for each model; tests of the process itself start real ones
 
 rng = np.random.default_rng(0)
 iris, diabetes = load_iris(as_frame=True), load_diabetes(as_frame=True)
