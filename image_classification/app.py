@@ -7,20 +7,18 @@ import json
 import os
 from flask import Flask, abort, jsonify, render_template, request
 from granian.cli import cli
-from pathlib import Path
 from preprocess import way
 from runtime import Network, model_file
-from runtime.decode import NoAnswer, NotAPicture, TooLarge, decoded
+from runtime.decode import NoAnswer, decoded
 from typing import IO, Any
-from web.body import MAX_BYTES, MAX_FILES, Body
+from web.body import ERRORS, MAX_BYTES, Body
 from web.openapi import docs
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, UnprocessableEntity, UnsupportedMediaType
+from web.predict_timeout import predict_timeout
+from werkzeug.exceptions import HTTPException, UnprocessableEntity
 from werkzeug.wrappers import Response
 
-ERRORS = {TooLarge: RequestEntityTooLarge, NotAPicture: UnsupportedMediaType}  # any other NoAnswer: a 422
-
 try:
-    network = Network(model_file(Path(__file__).parent))
+    network = Network(model_file())
     network.check()
     preparation = way(network.card)
 except ValueError as error:
@@ -29,7 +27,6 @@ except ValueError as error:
 app = Flask(__name__)
 app.json.sort_keys = False  # type: ignore[attr-defined]  # keeps the labels in the model's order
 app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES
-RequestEntityTooLarge.description = f"The body must be smaller than {MAX_BYTES} bytes, in at most {MAX_FILES} parts."
 app.register_blueprint(docs(network, preparation.fields))  # /openapi.json for programs, /docs for people
 
 
@@ -39,6 +36,7 @@ def index() -> str:
 
 
 @app.get("/healthz")  # Docker asks here every 5 seconds whether the app and the network still answer
+@predict_timeout
 def healthz() -> dict[str, str]:
     network.check()
     return {"status": "ok", "input": network.card.way}
@@ -53,6 +51,7 @@ def predict() -> Response:
     return jsonify(answers if len(answers) > 1 else answers[0])
 
 
+@predict_timeout
 def classify(file: IO[bytes], name: str) -> dict[str, Any]:
     """Return what the network answers; with `?input=1` also the picture that it saw. An error starts with `name`."""
     seen = {}

@@ -13,6 +13,7 @@ from runtime.card import NoAnswer
 from web.body import MAX_BYTES, Body, parsing
 from web.exchange import hint, parse, respond
 from web.openapi import docs
+from web.predict_timeout import predict_timeout
 from web.schema import bad_rows, json_error, mistakes, schema
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge, UnprocessableEntity
 from werkzeug.wrappers import Response
@@ -35,6 +36,7 @@ def index() -> str:
 
 
 @app.get("/healthz")  # Docker asks here every 5 seconds whether the app and the model still answer
+@predict_timeout
 def healthz() -> dict:
     model.predict([model.card.example])
     return {"status": "ok", "model": model.card.about}
@@ -45,7 +47,7 @@ def predict() -> Response:
     """Answer an object of features with one prediction, a list of objects with a list, and a CSV file with another."""
     with Body() as body:
         text = body.read_all()
-        with parsing(text):
+        with parsing(text), predict_timeout:
             try:
                 parsed = parse(text, model.card, types)
                 return app.response_class(*respond(parsed, model))

@@ -5,14 +5,17 @@ import shutil
 import threading
 from flask import abort, request
 from multipart import MultipartError, MultipartParser, ParserLimitReached
+from runtime.decode import NotAPicture, TooLarge
 from typing import IO
-from werkzeug.exceptions import ServiceUnavailable, UnsupportedMediaType
+from werkzeug.exceptions import RequestEntityTooLarge, ServiceUnavailable, UnsupportedMediaType
 from werkzeug.wrappers import Response
 
 MAX_BYTES = 32 * 2**20  # one body must be smaller, else it gets a 413
 MAX_FILES = 256  # in one form
 MAX_BYTES_AT_ONCE = 2 * MAX_BYTES  # of all bodies that a worker holds in memory; more get a 503
 TOO_MANY = "Too many large bodies came at once. Try again."
+ERRORS = {TooLarge: RequestEntityTooLarge, NotAPicture: UnsupportedMediaType}  # any other NoAnswer: a 422
+RequestEntityTooLarge.description = f"The body must be smaller than {MAX_BYTES} bytes, in at most {MAX_FILES} parts."
 
 free = MAX_BYTES_AT_ONCE  # bytes that may still come
 lock = threading.Lock()
