@@ -21,11 +21,10 @@ from onnx import TensorProto, helper
 from pathlib import Path
 from run import SETTINGS
 from test_attack import workers
-from test_layout import same
 from urllib.parse import urlsplit
 
-PREDICTING = {"passing_arguments": "", "simple_ml": "web", "image_classification": "web"}
-FILES = [ROOT / example / room / "predict_timeout.py" for example, room in PREDICTING.items()]
+PREDICTING = ["passing_arguments", "simple_ml", "image_classification"]
+FILE = ROOT / "passing_arguments" / "predict_timeout.py"  # the same in all
 SECOND_HANGS = """
 import threading
 from ai_edge_litert.interpreter import Interpreter
@@ -125,17 +124,21 @@ def test_what_hangs_is_replaced_under_load(connect, tmp_path, how):
 
 
 def test_what_takes_less_is_not_ended(connect, tmp_path):
-    """Each takes less, together they take more, and there is always one that runs. Nor does a slow body count."""
-    with service(tmp_path, PREDICT_TIMEOUT="3", GRANIAN_WORKERS="1") as (url, _), ThreadPoolExecutor() as pool:
+    """Two at a time, each in less time than that, so that always one runs. The others wait for a thread.
+
+    Neither this nor a slow body counts.
+    """
+    settings = {"PREDICT_TIMEOUT": "3", "GRANIAN_WORKERS": "1", "GRANIAN_BLOCKING_THREADS": "3"}
+    with service(tmp_path, **settings) as (url, _), ThreadPoolExecutor() as pool:
         slow = connect(url)
         slow.putrequest("POST", "/predict")
         slow.putheader("Content-Length", "5")
         slow.endheaders(b'"pi')
-        worker, answers = ask(connect(url)), []
-        for _ in range(7):
-            answers.append(pool.submit(ask, connect(url), 1.5))
-            time.sleep(1)
+        worker = ask(connect(url))
+        before = time.monotonic()
+        answers = [pool.submit(ask, connect(url), seconds) for seconds in (1.0, *[1.5] * 7)]
         assert {answer.result() for answer in answers} == {worker}
+        assert time.monotonic() - before > 5  # the last one has waited for more than three seconds
         slow.send(b'd"')
         assert json.loads(slow.getresponse().read()) == worker
 
@@ -209,18 +212,18 @@ def test_a_value_that_is_no_time(monkeypatch, value):
     with pytest.raises(
         SystemExit, match=rf"^PREDICT_TIMEOUT={value} cannot be used: set it to a number of seconds[^\n]+$"
     ):
-        runpy.run_path(str(FILES[0]))
+        runpy.run_path(str(FILE))
 
 
 @pytest.mark.parametrize(("value", "seconds"), {"": 60, "0": 0, "0.5": 0.5, " 90 ": 90}.items())
 def test_a_value_that_is_one(monkeypatch, value, seconds):
     monkeypatch.setenv("PREDICT_TIMEOUT", value)
-    assert runpy.run_path(str(FILES[0]))["SECONDS"] == seconds
+    assert runpy.run_path(str(FILE))["SECONDS"] == seconds
 
 
 def test_no_limit(monkeypatch):
     monkeypatch.setenv("PREDICT_TIMEOUT", "0")
-    made = runpy.run_path(str(FILES[0]))
+    made = runpy.run_path(str(FILE))
     with made["predict_timeout"]:
         assert not made["running"]
         assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
@@ -234,7 +237,3 @@ def test_it_does_not_start_with_a_value_that_is_no_time(example):
     )
     assert answer.returncode == 1
     assert re.fullmatch(r"PREDICT_TIMEOUT=abc cannot be used: [^\n]+\n", answer.stderr)
-
-
-def test_it_is_the_same_in_all():
-    same(FILES, ".+")
