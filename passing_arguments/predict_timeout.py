@@ -2,27 +2,29 @@
 
 PREDICT_TIMEOUT is how many seconds a prediction may take: 60 if it is not set; 0 means that there is no limit.
 
-A thread ends a worker that hangs in an endless loop, or waits for a lock, and says so. It cannot run while C code holds
-the interpreter's lock: then a timer of the system ends the worker, and faulthandler writes the stack without the
-interpreter. (Not on Windows, which has no such timer.)
+A thread looks four times a second. It ends a worker that hangs in an endless loop or waits for a lock, and says so. It
+cannot run while C code holds the interpreter's lock: then faulthandler's timer, which the thread otherwise puts off,
+writes the stacks and ends the worker, without the interpreter.
 """
 
 import faulthandler
 import os
-import signal
 import sys
 import threading
 import time
 import traceback
-from contextlib import ContextDecorator
+from contextlib import ContextDecorator, suppress
 from functools import cache
 
 MAX_SECONDS = 1_000_000
+PAUSE = 0.25  # seconds; to set the timer for each prediction would cost it 25 µs, and so it is 2
 GRACE = 2  # seconds more for the thread, which says what has happened, before the timer ends the worker
-HAS_TIMER = hasattr(signal, "setitimer")
+STDERR = 2
 
 running: dict[int, float] = {}  # the thread of each prediction, and when it began; the oldest comes first
+timed: float | None = None  # when the prediction began for which the timer is set
 lock = threading.Lock()
+busy = threading.Event()  # set as long as the timer is
 
 
 def limit() -> float:
@@ -47,57 +49,57 @@ class PredictTimeout(ContextDecorator):
     def __enter__(self) -> None:
         if SECONDS:
             with lock:
-                start()
+                if not busy.is_set():
+                    start()
+                    set_timer(SECONDS)
+                    busy.set()
                 running[threading.get_ident()] = time.monotonic()
-                if len(running) == 1:
-                    set_timer(SECONDS + GRACE)
 
     def __exit__(self, *_: object) -> None:
         if SECONDS:
-            thread = threading.get_ident()
             with lock:
-                was_oldest = next(iter(running)) == thread
-                del running[thread]
-                if was_oldest:
-                    set_timer(max(left(), 0) + GRACE if running else 0)
+                if running.pop(threading.get_ident()) == timed:
+                    set_timer(SECONDS)  # the others may have just begun
 
 
 predict_timeout = PredictTimeout()
 
 
-def left() -> float:
-    """Return how many seconds the oldest prediction still has; all of them if none runs."""
-    now = time.monotonic()
-    return next(iter(running.values()), now) + SECONDS - now
-
-
 def set_timer(seconds: float) -> None:
-    """Let the system end this process after so many seconds; 0: never."""
-    if HAS_TIMER:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+    with suppress(RuntimeError):  # the timer is a thread, and the system has none left: the next try is soon
+        faulthandler.dump_traceback_later(seconds + GRACE, exit=True, file=STDERR)
 
 
 @cache
 def start() -> None:
-    """Start the thread, and say what happens when the timer ends: faulthandler writes to stderr, and SIGALRM kills."""
-    if HAS_TIMER:
-        faulthandler.register(signal.SIGALRM, file=2, chain=True)
     threading.Thread(target=end_worker_after_predict_timeout, daemon=True).start()
 
 
-def end_worker_after_predict_timeout() -> None:  # the name stands in what faulthandler writes
-    while True:
+def end_worker_after_predict_timeout() -> None:  # the name stands among the stacks that faulthandler writes
+    global timed
+    while busy.wait():
+        time.sleep(PAUSE)
         with lock:
-            if (seconds := left()) <= 0:
-                print(
-                    f"A prediction took longer than {SECONDS:g} s, so this worker ends and its other requests are lost."
-                    " If it may take longer, set PREDICT_TIMEOUT to more seconds, or to 0 for no limit. It was here:",
-                    file=sys.stderr,
-                )
-                traceback.print_stack(sys._current_frames()[next(iter(running))])
-                sys.stderr.flush()
+            if not running:
+                faulthandler.cancel_dump_traceback_later()  # else it would end a container that is paused for long
+                busy.clear()
+                continue
+            thread, timed = next(iter(running.items()))
+            left = timed + SECONDS - time.monotonic()
+            if left <= 0:
+                say(thread)
                 os._exit(1)
-        time.sleep(seconds)
+            set_timer(left)
+
+
+def say(thread: int) -> None:
+    print(
+        f"A prediction took longer than {SECONDS:g} s, so this worker ends and its other requests are lost."
+        " If it may take longer, set PREDICT_TIMEOUT to more seconds, or to 0 for no limit. It was here:",
+        file=sys.stderr,
+    )
+    traceback.print_stack(sys._current_frames()[thread])
+    sys.stderr.flush()
 
 
 if hasattr(os, "register_at_fork"):
