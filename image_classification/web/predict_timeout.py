@@ -94,8 +94,9 @@ def end_worker_after_predict_timeout() -> None:  # the name stands among the sta
 
 def say(thread: int) -> None:
     print(
-        f"A prediction took longer than {SECONDS:g} s, so this worker ends and its other requests are lost."
-        " If it may take longer, set PREDICT_TIMEOUT to more seconds, or to 0 for no limit. It was here:",
+        f"A prediction took longer than {SECONDS:g} s, beside {len(running) - 1} others, so this worker ends and its"
+        " other requests are lost. If it may take longer, set PREDICT_TIMEOUT to more seconds, or to 0 for no limit. It"
+        " was here:",
         file=sys.stderr,
     )
     traceback.print_stack(sys._current_frames()[thread])
