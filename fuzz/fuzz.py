@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 KEPT = Path(os.environ.get("FUZZ_FOLDER", ROOT / ".run" / "fuzz"))
 TARGETS = ["passing_arguments", "simple_ml", "image_classification", "image_classification_form"]
 # the modules and folders of the examples
-OURS = ["app", "predict", "schema", "openapi", "runtime", "web", "preprocess", "digit"]
+OURS = ["app", "predict", "predict_timeout", "schema", "openapi", "runtime", "web", "preprocess", "digit"]
 INSTRUMENTED = [*OURS, "multipart", "PIL", "pillow_heif"]  # the other packages are compiled, or Flask
 OPTIONS = ["-timeout=30", "-rss_limit_mb=2048", "-print_final_stats=1", "-max_len=20000"]
 FORM = "multipart/form-data; boundary=x"
@@ -104,6 +104,7 @@ def main() -> None:
     target, options = sys.argv[1], sys.argv[2:]
     example = target.removesuffix("_form")
     sys.path.insert(0, str(ROOT / example))
+    os.environ["PREDICT_TIMEOUT"] = "0"  # libFuzzer itself finds what takes long
     with atheris.instrument_imports(include=INSTRUMENTED):
         app = importlib.import_module("app").app
     app.testing = True  # an exception reaches the fuzzer, instead of becoming a 500

@@ -11,8 +11,9 @@ from preprocess import way
 from runtime import Network, model_file
 from runtime.decode import NoAnswer, decoded
 from typing import IO, Any
-from web.body import ERRORS, MAX_BYTES, Body
+from web.body import ERRORS, Body
 from web.openapi import docs
+from web.predict_timeout import predict_timeout
 from web.prediction_log import prediction_log
 from werkzeug.exceptions import HTTPException, UnprocessableEntity
 from werkzeug.wrappers import Response
@@ -26,9 +27,8 @@ except ValueError as error:
 
 app = Flask(__name__)
 app.json.sort_keys = False  # type: ignore[attr-defined]  # keeps the labels in the model's order
-app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES
 app.register_blueprint(docs(network, preparation.fields))  # /openapi.json for programs, /docs for people
-log = prediction_log(app, network.version)  # adds the header Model-Version; PREDICTION_LOG starts the log
+log = prediction_log(app, network.version)  # adds the header Model-Version; logs if PREDICTION_LOG says so
 
 
 @app.get("/")
@@ -37,6 +37,7 @@ def index() -> str:
 
 
 @app.get("/healthz")  # Docker asks here every 5 seconds whether the app and the network still answer
+@predict_timeout
 def healthz() -> dict[str, str]:
     network.check()
     return {"status": "ok", "version": network.version} | network.card.about
@@ -47,12 +48,11 @@ def predict() -> Response:
     """Answer one picture with an object, and several pictures with a list of objects."""
     with Body() as body:
         files = body.files()
-        log_answers = log(files)
-        answers = [classify(file, f"File {n}: " if len(files) > 1 else "") for n, file in enumerate(files, 1)]
-        log_answers(answers)
+        answers = log(files, (classify(file, f"File {n}: " if files[1:] else "") for n, file in enumerate(files, 1)))
     return jsonify(answers if len(answers) > 1 else answers[0])
 
 
+@predict_timeout
 def classify(file: IO[bytes], name: str) -> dict[str, Any]:
     """Return what the network answers; with `?input=1` also the picture that it saw. An error starts with `name`."""
     seen = {}

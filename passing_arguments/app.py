@@ -10,6 +10,7 @@ import schema
 from flask import Flask, abort, render_template, request
 from granian.cli import cli
 from openapi import docs
+from predict_timeout import predict_timeout
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException, UnprocessableEntity, UnsupportedMediaType
 from werkzeug.wrappers import Response
@@ -32,20 +33,21 @@ def healthz() -> dict[str, str]:
 @app.post("/predict")
 def predict() -> Response:
     body = read_body()
-    try:
-        arguments = schema.arguments(body)
-    except ValidationError as error:
-        detail, more = schema.mistakes(error, body)
-        return problem(UnprocessableEntity(f"{detail}. {schema.advice()}"), **more)
-    except ValueError as error:
-        abort(400, f"The body is not JSON ({error}). {schema.advice()}")
-    try:
-        answer = schema.own().predict(**arguments)
-    except ValueError as error:
-        if not schema.is_refusal(error):
-            raise
-        abort(422, str(error) or None)
-    return app.response_class(schema.to_text(answer) + b"\n", content_type="application/json")
+    with predict_timeout:
+        try:
+            arguments = schema.arguments(body)
+        except ValidationError as error:
+            detail, more = schema.mistakes(error, body)
+            return problem(UnprocessableEntity(f"{detail}. {schema.advice()}"), **more)
+        except ValueError as error:
+            abort(400, f"The body is not JSON ({error}). {schema.advice()}")
+        try:
+            answer = schema.own().predict(**arguments)
+        except ValueError as error:
+            if not schema.is_refusal(error):
+                raise
+            abort(422, str(error) or None)
+        return app.response_class(schema.to_text(answer) + b"\n", content_type="application/json")
 
 
 def read_body() -> bytes:

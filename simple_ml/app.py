@@ -10,9 +10,10 @@ from granian.cli import cli
 from pydantic import ValidationError
 from runtime import Model
 from runtime.card import NoAnswer
-from web.body import MAX_BYTES, Body, parsing
+from web.body import Body, parsing
 from web.exchange import hint, parse, respond
 from web.openapi import docs
+from web.predict_timeout import predict_timeout
 from web.prediction_log import prediction_log
 from web.schema import bad_rows, json_error, mistakes, schema
 from werkzeug.exceptions import BadRequest, HTTPException, UnprocessableEntity
@@ -25,7 +26,6 @@ except ValueError as error:
 types = schema(model.card)
 
 app = Flask(__name__)
-app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES
 app.register_blueprint(docs(model.card, types))  # /openapi.json for programs, /docs for people
 log = prediction_log(app, model.version)  # adds the header Model-Version; None, unless PREDICTION_LOG is set
 
@@ -36,6 +36,7 @@ def index() -> str:
 
 
 @app.get("/healthz")  # Docker asks here every 5 seconds whether the app and the model still answer
+@predict_timeout
 def healthz() -> dict:
     model.predict([model.card.example])
     return {"status": "ok", "version": model.version, "model": model.card.about}
@@ -46,7 +47,7 @@ def predict() -> Response:
     """Answer an object of features with one prediction, a list of objects with a list, and a CSV file with another."""
     with Body() as body:
         text = body.read_all()
-        with parsing(text):
+        with parsing(text), predict_timeout:
             try:
                 parsed = parse(text, model.card, types)
                 return app.response_class(*respond(parsed, model, log))

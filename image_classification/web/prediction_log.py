@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import msgspec
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from flask import Flask, g
 from itertools import islice
@@ -20,12 +20,12 @@ MAX_BYTES = 4096  # of a line: so many stay together where several workers write
 STDOUT = 1
 
 Answers = list[dict[str, Any]]
-# Take the files of a request, before decoders close them. The function that it returns prints what was answered.
-Log = Callable[[list[IO[bytes]]], Callable[[Answers], None]]
+# Take the files of a request, and an iterator that answers one after the other. Return the answers, and print them.
+Log = Callable[[list[IO[bytes]], Iterable[dict[str, Any]]], Answers]
 
 
 def prediction_log(app: Flask, version: str) -> Log:
-    """Put the header Model-Version on every answer. Return what logs: it does nothing if PREDICTION_LOG is off.
+    """Put the header Model-Version on every answer. Return what logs: it only makes a list if PREDICTION_LOG is off.
 
     Raises SystemExit, with a sentence, for another value of PREDICTION_LOG.
     """
@@ -37,7 +37,7 @@ def prediction_log(app: Flask, version: str) -> Log:
 
     wanted = os.environ.get("PREDICTION_LOG", "")
     if wanted in ("", "0"):
-        return lambda files: lambda answers: None
+        return lambda files, answers: list(answers)
     if wanted not in ("1", "answers"):
         raise SystemExit(f"PREDICTION_LOG is {wanted!r}: set it to 1, to answers (without the input), or to 0 (off).")
 
@@ -45,18 +45,16 @@ def prediction_log(app: Flask, version: str) -> Log:
     def start() -> None:
         g.started = perf_counter()
 
-    def log(files: list[IO[bytes]]) -> Callable[[Answers], None]:
+    def log(files: list[IO[bytes]], answering: Iterable[dict[str, Any]]) -> Answers:
         inputs = [{"input": traces(file)} if wanted == "1" else {} for file in files[:MAX_FILES]]
-
-        def answered(answers: Answers) -> None:
-            ms = round(1000 * (perf_counter() - g.started), 3)
-            about = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "version": version, "ms": ms}
-            for number, (said, answer) in enumerate(zip(inputs, answers, strict=False), 1):
-                answer = {name: value for name, value in answer.items() if name != "input"}  # that is the picture
-                with contextlib.suppress(OSError):  # such as a full disk: the client gets the answer all the same
-                    os.write(STDOUT, line(about | {"file": number, "files": len(files)}, said | {"answer": answer}))
-
-        return answered
+        answers = list(answering)  # after the inputs, since the decoders close the files
+        ms = round(1000 * (perf_counter() - g.started), 3)
+        about = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "version": version, "ms": ms}
+        for number, (said, answer) in enumerate(zip(inputs, answers, strict=False), 1):
+            answer = {name: value for name, value in answer.items() if name != "input"}  # that is the picture
+            with contextlib.suppress(OSError):  # such as a full disk: the client gets the answer all the same
+                os.write(STDOUT, line(about | {"file": number, "files": len(files)}, said | {"answer": answer}))
+        return answers
 
     return log
 

@@ -30,6 +30,7 @@ class Body:
         if (request.content_encoding or "identity").lower() != "identity":
             only_plain = Response(status=415, headers={"Accept-Encoding": "identity"})  # as RFC 7694 says
             raise UnsupportedMediaType("The body is compressed. Send it without Content-Encoding.", only_plain)
+        request.max_content_length = MAX_BYTES  # what says that it is longer gets a 413 at once
         self.stream, self.size = request.stream, 0
         return self
 

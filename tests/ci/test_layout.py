@@ -7,7 +7,7 @@ import run
 from examples import IMAGES, ROOT
 from pathlib import Path
 
-LINES = {"hello_world": 25, "passing_arguments": 75, "simple_ml": 80, "image_classification": 80}  # of app.py
+LINES = {"hello_world": 25, "passing_arguments": 80, "simple_ml": 80, "image_classification": 80}  # of app.py
 WORDS = {
     "README.md": 1400,
     "simple_ml/README.md": 1700,
@@ -115,6 +115,11 @@ def same(paths: list[Path], pattern: str) -> str:
 def test_clients_post_alike():
     text = same([ROOT / example / "client.py" for example in CLIENTS], r"^def post\(.+?^def send\(.+?\n\n\n")
     assert "START_SECONDS" in text
+
+
+def test_what_hangs_ends_alike():
+    places = [ROOT / "passing_arguments", ROOT / "simple_ml" / "web", ROOT / "image_classification" / "web"]
+    same([place / "predict_timeout.py" for place in places], ".+")
 
 
 def test_apps_start_alike():

@@ -21,13 +21,17 @@ def ours() -> set[str]:
 
 @contextlib.contextmanager
 def modules_of(folder: Path) -> Iterator[None]:
-    """In the block, `import runtime` and so on mean the modules of a folder; afterwards, those of before are back."""
+    """In the block, `import runtime` and so on mean the modules of a folder; afterwards, those of before are back.
+
+    PREDICT_TIMEOUT is off, because it would end the tests.
+    """
     names = ours()
     before = {name: sys.modules.pop(name) for name in [*sys.modules] if name.partition(".")[0] in names}
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()  # a file may be newer than the list of its folder
     try:
-        yield
+        with mock.patch.dict(os.environ, {"PREDICT_TIMEOUT": "0"}):
+            yield
     finally:
         sys.path.remove(str(folder))
         for name in [name for name in sys.modules if name.partition(".")[0] in names]:
