@@ -59,16 +59,20 @@ class Model:
     def answers(self, rows: Rows) -> Answers:
         """Return the same in columns, as CSV wants it. Raises NoAnswer."""
         try:
-            if not isinstance(rows, dict):
-                return self.run.predict(rows)
-            if hasattr(self.run, "predict_columns"):
-                return self.run.predict_columns(rows)
-            values = zip(*(column.tolist() for column in rows.values()), strict=True)
-            return self.run.predict([dict(zip(rows, row, strict=True)) for row in values])
+            return self.ask(rows)
         except NoAnswer as error:
             if error.__cause__:  # what the model itself raised, for the log
                 traceback.print_exception(error.__cause__)
             raise
+
+    def ask(self, rows: Rows) -> Answers:
+        """Return the same, and log nothing. Raises NoAnswer."""
+        if not isinstance(rows, dict):
+            return self.run.predict(rows)
+        if hasattr(self.run, "predict_columns"):
+            return self.run.predict_columns(rows)
+        values = zip(*(column.tolist() for column in rows.values()), strict=True)
+        return self.run.predict([dict(zip(rows, row, strict=True)) for row in values])
 
 
 def runtime_of(file: Path) -> Any:
