@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import termios
-from examples import ROOT, SAFE
+import yaml
+from examples import ROOT, SAFE, docker
 from helpers import python
 from pathlib import Path
 from support.inprocess import service
@@ -203,8 +204,8 @@ def test_pictures(tmp_path, monkeypatch, capfd):
 @pytest.mark.docker
 @pytest.mark.parametrize("example", ["simple_ml", "image_classification"])
 def test_in_a_container(image, tmp_path, example):
-    """As docs/operating.md shows it, and where user 10001 may not read the files."""
-    tmp_path.chmod(0o755)
+    """Also with the command of the nightly job in kubernetes/, and where user 10001 may not read the files."""
+    tmp_path.chmod(0o777)
     data = tmp_path / ("rows.csv" if example == "simple_ml" else "seven.png")
     data.write_bytes(b"f1,f2,f3\n4,5,10\n")
     if example == "image_classification":
@@ -214,6 +215,12 @@ def test_in_a_container(image, tmp_path, example):
     data.chmod(0o644)
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stdout.count("\n")) == (0, 2), ended.stderr
+    if example == "simple_ml":
+        job, _ = yaml.safe_load_all((ROOT / "kubernetes" / "batch.yaml").read_text())
+        (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+        entrypoint, *arguments = container["command"]
+        docker("run", "--rm", *SAFE, "-v", f"{tmp_path}:/data", "--entrypoint", entrypoint, image(example), *arguments)
+        assert (tmp_path / "answers.csv").read_text() == ended.stdout
     data.chmod(0o600)
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ended.returncode == (2 if example == "simple_ml" else 1)
