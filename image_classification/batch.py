@@ -31,14 +31,14 @@ def main() -> None:
     arguments = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
-    # a name that is not in UTF-8 is written with backslashes
-    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")  # type: ignore[union-attr]
+    # with a buffer, which the image's PYTHONUNBUFFERED takes away; a name that is not in UTF-8 gets backslashes
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="backslashreplace", newline="\n", closefd=False)
     try:
         network = Network(model_file(Path(__file__).parent))
         network.check()
         sys.exit(predict(arguments.folder, network, way(network.card), arguments.strict))
     except (OSError, ValueError) as error:
-        stop(in_words(error, arguments.folder))
+        stop(in_words(error))
 
 
 def stop(sentence: str) -> NoReturn:
@@ -46,14 +46,15 @@ def stop(sentence: str) -> NoReturn:
     sys.exit(2)
 
 
-def in_words(error: Exception, path: Path) -> str:
+def in_words(error: Exception) -> str:
     """Return what is wrong as one line."""
     text = str(error)
     if isinstance(error, FileNotFoundError):
-        text = f'There is no {path} here. A container has only the folders that are mounted: -v "$PWD:/data:ro"'
+        where = 'A container has only the folders that are mounted: -v "$PWD:/data:ro"'
+        text = f"There is no {error.filename} here. {where}"
     elif isinstance(error, PermissionError):
-        problem = f"User {os.getuid()} may not read {error.filename}."
-        text = f'{problem} Start the container with --user "$(id -u)", or let all read it: chmod -R a+rX'
+        todo = 'Start the container with --user "$(id -u)", or let all read it: chmod -R a+rX'
+        text = f"User {os.getuid()} may not read {error.filename}. {todo}"
     elif isinstance(error, OSError):
         text = f"{error.filename}: {error.strerror}"
     return printable(text)
@@ -76,7 +77,7 @@ def predict(folder: Path, network: Network, preparation: Way, strict: bool) -> b
             answer = answer_to(folder / path, network, preparation)
         except (OSError, ValueError) as error:
             bad += 1
-            tqdm.write(f"{printable(path)}: {in_words(error, folder / path)}", sys.stderr)
+            tqdm.write(f"{printable(path)}: {in_words(error)}", sys.stderr)
             if strict:
                 sys.exit(1)
             answer = [""] * len(header)
@@ -126,7 +127,7 @@ def write(lines: list[list]) -> None:
         sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries to write the rest at its end
-        if isinstance(error, BrokenPipeError):  # as in `python3 batch.py pictures | head`
+        if isinstance(error, BrokenPipeError):  # as in `python3 batch.py … | head`
             sys.exit(128 + signal.SIGPIPE)
         stop(f"The answers cannot be written: {error.strerror}.")
 

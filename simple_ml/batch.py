@@ -50,16 +50,10 @@ def main() -> None:
     arguments = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
-    sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # type: ignore[union-attr]
+    # with a buffer: the image sets PYTHONUNBUFFERED, with which each row would be written alone
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", newline="\n", closefd=False)
     try:
         sys.exit(predict(arguments.file, Model(), arguments.strict))
-    except FileNotFoundError:
-        stop(
-            f'There is no {arguments.file} here. A container has only the folders that are mounted: -v "$PWD:/data:ro"'
-        )
-    except PermissionError:
-        problem = f"User {os.getuid()} may not read {arguments.file}."
-        stop(f'{problem} Start the container with --user "$(id -u)", or let all read the file: chmod a+r')
     except (HTTPException, OSError, ValueError) as error:
         stop(in_words(error))
 
@@ -72,11 +66,17 @@ def stop(sentence: str) -> NoReturn:
 def in_words(error: Exception) -> str:
     """Return what is wrong as one line."""
     text = str(error)
-    if isinstance(error, HTTPException):  # the service's own, for what is no CSV file
+    if isinstance(error, FileNotFoundError):
+        where = 'A container has only the folders that are mounted: -v "$PWD:/data:ro"'
+        text = f"There is no {error.filename} here. {where}"
+    elif isinstance(error, PermissionError):
+        todo = 'Start the container with --user "$(id -u)", or let all read it: chmod a+r'
+        text = f"User {os.getuid()} may not read {error.filename}. {todo}"
+    elif isinstance(error, HTTPException):  # the service's own, for what is no CSV file
         text = str(error.description)
     elif isinstance(error, ValidationError):
         details = error.errors(include_url=False, include_context=False, include_input=False)[:MAX_MISTAKES]
-        text = "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in details)
+        text = "; ".join(": ".join([*map(str, each["loc"][-1:]), each["msg"]]) for each in details)
     elif isinstance(error, NoAnswer) and error.__cause__ and str(error.__cause__) != text:
         text += f" ({type(error.__cause__).__name__}: {error.__cause__})"
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
@@ -87,17 +87,15 @@ def predict(path: Path, model: Model, strict: bool) -> bool:
     types, encoding = schema(model.card), encoding_of(path)
     with path.open(encoding=encoding, newline="") as file:
         sheet, ignored = opening(file, model, types)
-        sheet = sheet._replace(commas=any(has_comma(lines, file, sheet) for lines in parts(file, MOST)))
+        sheet = sheet._replace(commas=any(has_comma(lines, file, sheet) for lines in parts(file, MOST, "reading")))
     if ignored:
         print(f"Not used by the model: {ignored}", file=sys.stderr)
     header = csv_text.header(model.card)
     count = bad = 0
-    hidden = sys.stdout.isatty() or None  # None: unless stderr is a terminal
-    progress = tqdm(total=path.stat().st_size, unit="B", unit_scale=True, disable=hidden)
-    with path.open(encoding=encoding, newline="") as file, progress:
+    with path.open(encoding=encoding, newline="") as file:
         opening(file, model, types)
         write([header])
-        for lines in parts(file, min(MOST, max(1, most_rows(model.card) // 10))):
+        for lines in parts(file, min(MOST, max(1, most_rows(model.card) // 10)), "predicting"):
             answers: list[list] = []
             for answer in answers_to(lines, file, sheet):
                 count += 1
@@ -106,11 +104,10 @@ def predict(path: Path, model: Model, strict: bool) -> bool:
                     tqdm.write(f"Row {count}: {in_words(answer)}", sys.stderr)
                     if strict or isinstance(answer, BadRequest):  # nor can the rows after it be read
                         write(answers)
-                        sys.exit(1 if strict else 2)
+                        sys.exit(2 if isinstance(answer, BadRequest) else 1)
                     answer = [""] * len(header)
                 answers.append(answer)
             write(answers)
-            progress.update(os.lseek(file.fileno(), 0, os.SEEK_CUR) - progress.n)
     if not count:
         raise BadRequest(csv_text.NO_ROW)
     if bad:
@@ -125,7 +122,7 @@ def write(lines: list[list]) -> None:
         sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries to write the rest at its end
-        if isinstance(error, BrokenPipeError):  # as in `python3 batch.py rows.csv | head`
+        if isinstance(error, BrokenPipeError):  # as in `python3 batch.py … | head`
             sys.exit(128 + signal.SIGPIPE)
         stop(f"The answers cannot be written: {error.strerror}.")
 
@@ -172,18 +169,23 @@ def opening(file: TextIO, model: Model, types: Schema) -> tuple[Sheet, str]:
     return Sheet(model, types, separator, names, False), unquote(ignored.get("Ignored-Columns", ""))
 
 
-def parts(file: TextIO, most: int) -> Iterator[list[str]]:
-    """Yield the lines of a file: at most so many at a time, and fewer if they are long."""
+def parts(file: TextIO, most: int, doing: str) -> Iterator[list[str]]:
+    """Yield the lines of a file: at most so many at a time, and fewer if they are long. Show how far it is read."""
     lines: list[str] = []
-    size = 0
-    for line in file:
-        lines.append(line)
-        size += len(line)
-        if len(lines) == most or size > BLOCK:
+    length = 0
+    hidden = sys.stdout.isatty() or None  # None: unless stderr is a terminal
+    size = os.fstat(file.fileno()).st_size
+    with tqdm(desc=doing, total=size, unit="B", unit_scale=True, disable=hidden) as progress:
+        for line in file:
+            lines.append(line)
+            length += len(line)
+            if len(lines) == most or length > BLOCK:
+                yield lines
+                progress.update(os.lseek(file.fileno(), 0, os.SEEK_CUR) - progress.n)
+                lines, length = [], 0
+        if lines:
             yield lines
-            lines, size = [], 0
-    if lines:
-        yield lines
+        progress.update(size - progress.n)
 
 
 def records(lines: list[str], file: TextIO, sheet: Sheet) -> Iterator[list[str] | Exception]:

@@ -42,6 +42,7 @@ def run_main(folder: str, monkeypatch: pytest.MonkeyPatch, *arguments: str | Pat
     module = importlib.import_module("batch")
     assert module.__file__ == str(ROOT / folder / "batch.py")
     monkeypatch.setattr(module.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # main() replaces it
     monkeypatch.setattr(sys, "argv", ["batch.py", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
         module.main()
@@ -65,7 +66,7 @@ def test_many_rows_take_no_more_memory(many, tmp_path):
     assert peaks[1] < peaks[0] + 10
 
 
-def test_a_table_of_numbers(tmp_path, monkeypatch, capsys):
+def test_a_table_of_numbers(tmp_path, monkeypatch, capfd):
     """It takes a shorter way to the answers, unless there is a bad row."""
     file, random = tmp_path / "rows.csv", np.random.default_rng(0)
     table = random.uniform(0.1, 8, (400, 3)).round(1)
@@ -77,14 +78,14 @@ def test_a_table_of_numbers(tmp_path, monkeypatch, capsys):
 
         np.savetxt(file, table, fmt="%.1f", delimiter=",", header="f1,f2,f3", comments="")
         assert run_main("simple_ml", monkeypatch, file) == 0
-        whole, said = capsys.readouterr()
+        whole, said = capfd.readouterr()
         assert (whole, said) == (posted(file.read_text()).text, "")  # the same bytes
 
         table[bad, 0] = 1e36
         np.savetxt(file, table, fmt="%.1f", delimiter=",", header="f1,f2,f3", comments="")
         monkeypatch.setattr(importlib.import_module("batch"), "MOST", 90)
         assert run_main("simple_ml", monkeypatch, file) == 1
-        answers, said = capsys.readouterr()
+        answers, said = capfd.readouterr()
         (problem,) = posted(HEADER + "1e36,2,3").json["errors"]
         assert said.count(problem["detail"].partition(",")[0]) == 60
         assert said.splitlines()[-1] == "60 of 400 rows got no answer."
@@ -99,7 +100,7 @@ def test_a_table_of_numbers(tmp_path, monkeypatch, capsys):
 
         for wrong, says in ((tmp_path, "is not a file"), (tmp_path / "x.csv", "here. A container has only")):
             assert run_main("simple_ml", monkeypatch, wrong) == 2
-            assert says in capsys.readouterr().err
+            assert says in capfd.readouterr().err
 
 
 def test_help():
@@ -196,6 +197,12 @@ def test_pictures(tmp_path, monkeypatch, capfd):
         assert (answers.count("\n"), said.count("\n")) == (1, 1)
         assert run_main("image_classification", monkeypatch, folder / ".hidden" / "seven.png") == 2
         assert "seven.png: Not a directory" in capfd.readouterr().err
+        app, runtime = importlib.import_module("app"), importlib.import_module("runtime")
+        with monkeypatch.context() as patch:  # a network that gives a picture several labels
+            several = runtime.Answer(["a", "ü"], {"a": 0.9, "ü": 0.8})
+            patch.setattr(runtime.Network, "predict", lambda *_: several)
+            answer = importlib.import_module("batch").answer_to(folder / "seven.png", app.network, app.preparation)
+            assert answer == ['["a", "ü"]', 0.9, 0.8, 0]
         (tmp_path / "none").mkdir()
         assert run_main("image_classification", monkeypatch, tmp_path / "none") == 2
         assert "There is no file in" in capfd.readouterr().err

@@ -243,19 +243,20 @@ def test_a_plain_table_of_numbers(kind, columns, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def batch(client, tmp_path, monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+def batch(client, tmp_path, monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
     """batch(body) runs batch.py, a few lines at a time: its exit code, and what it prints to stdout and stderr."""
     module = importlib.import_module("batch")  # of the folder of the service
     monkeypatch.setattr(module.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # main() replaces it
 
     def run(body: str | bytes, *options: str, most: int = 7) -> tuple[int, str, str]:
         monkeypatch.setattr(module, "MOST", most)
         (tmp_path / "rows.csv").write_bytes(body.encode() if isinstance(body, str) else body)
-        capsys.readouterr()
+        capfd.readouterr()
         monkeypatch.setattr(sys, "argv", ["batch.py", str(tmp_path / "rows.csv"), *options])
         with pytest.raises(SystemExit) as ended:
             module.main()
-        printed = capsys.readouterr()
+        printed = capfd.readouterr()
         return int(ended.value.code or 0), printed.out, printed.err
 
     return run

@@ -124,6 +124,13 @@ def test_apps_start_alike():
     assert "cli(default_map=settings" in same([ROOT / example / "app.py" for example in IMAGES], r"^if __name__ == .*")
 
 
+def test_batches_end_alike():
+    files = [ROOT / example / "batch.py" for example in SHOWN]
+    assert "BrokenPipeError" in same(files, r"^def write\(.+?\n\n\n")
+    assert "sys.exit(2)" in same(files, r"^def stop\(.+?\n\n\n")
+    assert "SIGTERM" in same(files, r"^    for number in .+?\n.*?\n")
+
+
 @pytest.mark.parametrize(
     "pattern",
     [
