@@ -130,7 +130,7 @@ def write(lines: list[list]) -> None:
 def encoding_of(path: Path) -> str:
     """Read a whole file, and return its encoding. Raises HTTPException as the service does, and OSError."""
     if path.exists() and not path.is_file():
-        raise ValueError(f"{path} is not a file. It is read twice, so it cannot be a pipe.")
+        raise ValueError(f"{path} is not a file. It is read more than once, so it cannot be a pipe.")
     with path.open("rb") as file:
         encoding = csv_text.encoding_of(file.read(4))
         file.seek(0)
