@@ -92,7 +92,7 @@ clean: stop  ## remove what the other targets made
 
 # All files that train.py may read, and our folders that it imports. As in the Dockerfile, what is only for serving is
 # left out.
-SERVING := app.py client.py web templates README.md Dockerfile Dockerfile.copy requirements.in requirements-train.in \
+SERVING := app.py batch.py client.py web templates README.md Dockerfile Dockerfile.copy requirements.in requirements-train.in \
 	requirements.txt model.onnx model.pkl __pycache__ export runtime
 simple_ml/model.onnx simple_ml/model.pkl: $(filter-out $(SERVING:%=simple_ml/%),$(wildcard simple_ml/*)) \
 		$(wildcard simple_ml/export/*.py simple_ml/runtime/*.py) | .venv/simple_ml-train

@@ -68,15 +68,19 @@ class Model:
     def answers(self, rows: Rows) -> Answers:
         """Return the same in columns, as CSV wants it. Raises NoAnswer."""
         try:
-            if not isinstance(rows, dict):
-                return self.run.predict(rows)
-            if hasattr(self.run, "predict_columns"):
-                return self.run.predict_columns(rows)
-            return self.run.predict(one_by_one(rows))
+            return self.ask(rows)
         except NoAnswer as error:
             if error.__cause__:  # what the model itself raised, for the log
                 traceback.print_exception(error.__cause__)
             raise
+
+    def ask(self, rows: Rows) -> Answers:
+        """Return the same, and log nothing. Raises NoAnswer."""
+        if not isinstance(rows, dict):
+            return self.run.predict(rows)
+        if hasattr(self.run, "predict_columns"):
+            return self.run.predict_columns(rows)
+        return self.run.predict(one_by_one(rows))
 
 
 def one_by_one(columns: dict[str, np.ndarray]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import json
 import numpy as np
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from runtime import Rows
 from runtime.card import Answers, Card, Column
 from typing import Any, NamedTuple
@@ -24,6 +24,8 @@ THOUSANDS = re.compile(r"[+-]?\d{1,3}([.,]\d{3})+", re.ASCII)
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 PLAIN = re.compile(r"[\d.eE+\- ]*", re.ASCII)  # all that a number may hold; float() also reads 1_000 and nan
 YES_NO = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+NO_ROW = "There is no row below the line with the names."
+NUL = "The CSV file holds a NUL character."
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # at the start of a text, Excel runs it
 
 
@@ -42,15 +44,13 @@ def read(body: bytearray, card: Card) -> Sheet:
     """
     text = decode(body)
     first, rest = [*re.split(r"\r\n?|\n", text, maxsplit=1), ""][:2]
-    if declared := re.fullmatch(r'"?sep=(.)"?', first, re.IGNORECASE):
+    if declared := declared_separator(first):
         text = rest
         first, rest = [*re.split(r"\r\n?|\n", text, maxsplit=1), ""][:2]
-    padded = any(column.padded for column in card.columns)
     try:
-        separator = declared[1] if declared else separator_of(first, card)
-        found = lines_of(text, separator, padded)
-        names = [name.strip() for name in next(found, [])]
-        check_names(names, card)
+        separator = declared or separator_of(first, card)
+        found = lines_of(io.StringIO(text, newline=""), separator, card)
+        names = names_of(found, card)
         most = min(most_rows(card), MAX_CELLS // len(names))
         table = None if '"' in text else numbers_of(rest, names, card, separator, most)
         if table is not None:
@@ -59,17 +59,37 @@ def read(body: bytearray, card: Card) -> Sheet:
     except (csv.Error, TypeError) as error:  # a TypeError for a separator that csv does not take
         raise BadRequest(f"The CSV file cannot be read ({error}).") from error
     if not lines:
-        raise BadRequest("There is no row below the line with the names.")
+        raise BadRequest(NO_ROW)
     if len(lines) > most:
         raise BadRequest(f"The CSV file has more than {most} rows. Send it in parts.")
     if {len(names)} != set(map(len, lines)):
         row, cells = next((row, cells) for row, cells in enumerate(lines, 1) if len(cells) != len(names))
-        raise BadRequest(f"Row {row} has {len(cells)} cells, and there are {len(names)} names above.")
-    return Sheet(separator, text, rows_of(lines, names, card, separator))
+        raise BadRequest(f"Row {row} {other_length(cells, names)}")
+    rows = rows_of(lines, names, card, separator)
+    rows[0] |= {name: None for name in names if name not in rows[0]}  # ignored or refused, as in JSON
+    return Sheet(separator, text, rows)
 
 
-def lines_of(text: str, separator: str, padded: bool) -> Iterator[list[str]]:
-    return csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=not padded, strict=True)
+def declared_separator(first: str) -> str | None:
+    """Return the separator that Excel's own first line says: `sep=;`."""
+    found = re.fullmatch(r'"?sep=(.)"?', first, re.IGNORECASE)
+    return found[1] if found else None
+
+
+def lines_of(file: Iterable[str], separator: str, card: Card) -> Any:
+    """Return a csv.reader: an iterator of the cells in each line."""
+    padded = any(column.padded for column in card.columns)
+    return csv.reader(file, delimiter=separator, skipinitialspace=not padded, strict=True)
+
+
+def names_of(lines: Iterator[list[str]], card: Card) -> list[str]:
+    names = [name.strip() for name in next(lines, [])]
+    check_names(names, card)
+    return names
+
+
+def other_length(cells: Sequence[str], names: list[str]) -> str:
+    return f"has {len(cells)} cells, and there are {len(names)} names above."
 
 
 def numbers_of(text: str, names: list[str], card: Card, separator: str, most: int) -> dict[str, np.ndarray] | None:
@@ -86,36 +106,57 @@ def numbers_of(text: str, names: list[str], card: Card, separator: str, most: in
     return None
 
 
-def rows_of(lines: list[list[str]], names: list[str], card: Card, separator: str) -> list[dict[str, Any]]:
-    """Return rows as JSON has them, but not yet checked. Raises ValidationError for ambiguous numbers."""
+def columns_of(lines: list[list[str]], names: list[str], card: Card) -> list[tuple[Column, Sequence[str]]]:
+    """Return the features that lines hold, and the cells of each."""
     cells_of = dict(zip(names, zip(*lines, strict=True), strict=True))
-    columns = [(column, cells_of[column.name]) for column in card.columns if column.name in cells_of]
+    return [(column, cells_of[column.name]) for column in card.columns if column.name in cells_of]
+
+
+def have_decimal_comma(columns: list[tuple[Column, Sequence[str]]]) -> bool:
+    """Return whether a number has a decimal comma. Then 1.500 in the same file may be 1500."""
     numbers = [found for column, found in columns if column.type in ("number", "integer")]
-    commas = any(DECIMAL_COMMA.fullmatch(cell.strip()) for found in numbers if "," in "".join(found) for cell in found)
+    return any(DECIMAL_COMMA.fullmatch(cell.strip()) for found in numbers if "," in "".join(found) for cell in found)
+
+
+def rows_of(
+    lines: list[list[str]], names: list[str], card: Card, separator: str, commas: bool | None = None
+) -> list[dict[str, Any]]:
+    """Return rows as JSON has them, but not yet checked. Raises ValidationError for ambiguous numbers.
+
+    `commas`: numbers of the file have a decimal comma; None: these lines are the whole file.
+    """
+    columns = columns_of(lines, names, card)
+    commas = have_decimal_comma(columns) if commas is None else commas
     mistakes: dict[Place, str] = {}
     values = [values_of(column, found, card.missing, separator, commas, mistakes) for column, found in columns]
     if mistakes:
         raise mistake(mistakes)
     features = [column.name for column, _ in columns]
-    rows = [dict(zip(features, row, strict=True)) for row in zip(*values, strict=True)]
-    rows[0] |= {name: None for name in names if name not in set(features)}  # ignored or refused, as in JSON
-    return rows
+    return [dict(zip(features, row, strict=True)) for row in zip(*values, strict=True)]
 
 
 def decode(body: bytearray) -> str:
     """Return the text of a file in UTF-8, or in UTF-16 with its mark. Raises UnsupportedMediaType for others."""
-    if body.startswith(b"PK\x03\x04"):
-        raise UnsupportedMediaType("This is an Excel workbook. In Excel, save it as 'CSV UTF-8'.")
-    wide = body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as Excel writes "Unicode text"
     try:
-        text = body.decode("utf-16" if wide else "utf-8-sig")
+        text = body.decode(encoding_of(body))
     except UnicodeDecodeError as error:
-        line = body.count(b"\n", 0, error.start) + 1
-        todo = "In Excel, save it as 'CSV UTF-8'; in R, write it with fileEncoding = \"UTF-8\""
-        raise UnsupportedMediaType(f"Line {line} of the CSV file is not in UTF-8. {todo}.") from error
+        raise not_utf8(body.count(b"\n", 0, error.start) + 1) from error
     if "\0" in text:
-        raise BadRequest("The CSV file holds a NUL character.")
+        raise BadRequest(NUL)
     return text
+
+
+def encoding_of(start: bytes | bytearray) -> str:
+    """Return the encoding of a file that starts so. Raises UnsupportedMediaType for a workbook."""
+    if start.startswith(b"PK\x03\x04"):
+        raise UnsupportedMediaType("This is an Excel workbook. In Excel, save it as 'CSV UTF-8'.")
+    wide = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as Excel writes "Unicode text"
+    return "utf-16" if wide else "utf-8-sig"
+
+
+def not_utf8(line: int) -> UnsupportedMediaType:
+    todo = "In Excel, save it as 'CSV UTF-8'; in R, write it with fileEncoding = \"UTF-8\""
+    return UnsupportedMediaType(f"Line {line} of the CSV file is not in UTF-8. {todo}.")
 
 
 def separator_of(first: str, card: Card) -> str:
@@ -205,8 +246,7 @@ def write_for_excel(answers: Answers, card: Card, sheet: Sheet) -> str:
     file = io.StringIO()
     writer = csv.writer(file, delimiter=sheet.separator, lineterminator="\r\n")
     comma = sheet.separator == ";"  # as Excel has it where the decimal sign is a comma
-    padded = any(column.padded for column in card.columns)
-    rows = filter(None, lines_of(sheet.text, sheet.separator, padded))
+    rows = filter(None, lines_of(io.StringIO(sheet.text, newline=""), sheet.separator, card))
     writer.writerow(map(safe, [*next(rows), *header(card)]))
     for cells, answer in zip(rows, cells_of(answers, card), strict=True):
         said = [str(value).replace(".", ",") if comma and isinstance(value, float) else value for value in answer]

@@ -1,12 +1,14 @@
 """simple_ml reads CSV as pandas read the training data, whoever wrote it: Excel, R, pandas, a person."""
 
 import csv
+import importlib
 import io
 import json
 import numpy as np
 import pandas as pd
 import pytest
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from flask.testing import FlaskClient
 from helpers import copy_of
 from pathlib import Path
@@ -29,6 +31,8 @@ TOWNS = pd.DataFrame(
 
 def said(X: pd.DataFrame) -> np.ndarray:
     """Say how each row was read."""
+    if (X["town"] == "Nowhere").any():
+        raise LookupError("no such town")
     X = X.assign(since=X["since"].dt.strftime("%Y-%m-%d")).astype(object)
     return X.where(X.notna(), "-").astype(str).agg("|".join, axis="columns").to_numpy()
 
@@ -66,29 +70,29 @@ ROW = "Köln,dry,1500.5,3,20,yes,2024-01-31"
 READ = "Köln|dry|1500.5|3|20.0|True|2024-01-31"
 
 
-@pytest.mark.parametrize(
-    ("body", "read"),
-    [
-        (HEADER + ROW, READ),
-        ("\ufeff" + HEADER + ROW + "\r\n", READ),
-        ((HEADER + ROW).encode("utf-16"), READ),
-        ((HEADER + ROW + "\n").replace("\n", "\r\n"), READ),
-        ((HEADER + ROW + "\n").replace("\n", "\r"), READ),
-        ("\n".join([HEADER.strip(), "", ROW, "", ""]), READ),
-        ('town;cellar;rent;rooms;"size, m2";own;since\nKöln;dry;1500,5;3;20,0;1;2024-01-31', READ),
-        ("sep=;\ntown;cellar;rent;rooms;size, m2;own;since\nKöln;dry;1500,5;3;20,0;TRUE;2024-01-31", READ),
-        ("town\tcellar\trent\trooms\tsize, m2\town\tsince\nKöln\tdry\t1500,5\t3\t20\ttrue\t2024-01-31", READ),
-        (HEADER + 'Köln,dry,"1500,5",3, 20 ,YES,2024-01-31', READ),
-        (HEADER + "Köln,dry,+15005e-1,3,20.,yes,2024-01-31", READ),
-        ('id,"size, m2",own,since,rooms,rent,cellar,town\n7,20,yes,2024-01-31,3,1500.5,dry,Köln', READ),
-        (" town , cellar, rent,rooms,'size, m2'".replace("'", '"') + ",own,since\n" + ROW, READ),
-        # a text keeps its blank where training had one, and NA where it was a text
-        (HEADER + ROW.replace("Köln", " Bonn"), READ.replace("Köln", " Bonn")),
-        (HEADER + ROW.replace("Köln", "NA"), READ.replace("Köln", "NA")),
-        (HEADER + ROW.replace("Köln", '"Ulm, Süd"'), READ.replace("Köln", "Ulm, Süd")),
-        *((HEADER + ROW.replace("dry", word), READ.replace("dry", "-")) for word in MISSING),
-    ],
-)
+READABLE = [
+    (HEADER + ROW, READ),
+    ("\ufeff" + HEADER + ROW + "\r\n", READ),
+    ((HEADER + ROW).encode("utf-16"), READ),
+    ((HEADER + ROW + "\n").replace("\n", "\r\n"), READ),
+    ((HEADER + ROW + "\n").replace("\n", "\r"), READ),
+    ("\n".join([HEADER.strip(), "", ROW, "", ""]), READ),
+    ('town;cellar;rent;rooms;"size, m2";own;since\nKöln;dry;1500,5;3;20,0;1;2024-01-31', READ),
+    ("sep=;\ntown;cellar;rent;rooms;size, m2;own;since\nKöln;dry;1500,5;3;20,0;TRUE;2024-01-31", READ),
+    ("town\tcellar\trent\trooms\tsize, m2\town\tsince\nKöln\tdry\t1500,5\t3\t20\ttrue\t2024-01-31", READ),
+    (HEADER + 'Köln,dry,"1500,5",3, 20 ,YES,2024-01-31', READ),
+    (HEADER + "Köln,dry,+15005e-1,3,20.,yes,2024-01-31", READ),
+    ('id,"size, m2",own,since,rooms,rent,cellar,town\n7,20,yes,2024-01-31,3,1500.5,dry,Köln', READ),
+    (" town , cellar, rent,rooms,'size, m2'".replace("'", '"') + ",own,since\n" + ROW, READ),
+    # a text keeps its blank where training had one, and NA where it was a text
+    (HEADER + ROW.replace("Köln", " Bonn"), READ.replace("Köln", " Bonn")),
+    (HEADER + ROW.replace("Köln", "NA"), READ.replace("Köln", "NA")),
+    (HEADER + ROW.replace("Köln", '"Ulm, Süd"'), READ.replace("Köln", "Ulm, Süd")),
+    *((HEADER + ROW.replace("dry", word), READ.replace("dry", "-")) for word in MISSING),
+]
+
+
+@pytest.mark.parametrize(("body", "read"), READABLE)
 def test_read(client, body, read):
     assert predictions(client, body) == [read]
 
@@ -289,3 +293,124 @@ def test_a_plain_table_of_numbers(kind, columns, tmp_path, monkeypatch):
         answers = client.post("/predict", json=as_sent(X, model)).json
         turned = X[X.columns[::-1]].to_csv(index=False)
         assert post(client, turned, Accept="application/json").json == answers
+
+
+@pytest.fixture
+def batch(client, tmp_path, monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
+    """batch(body) runs batch.py, a few lines at a time: its exit code, and what it prints to stdout and stderr."""
+    module = importlib.import_module("batch")  # of the folder of the service
+    monkeypatch.setattr(module.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # main() replaces it
+
+    def run(body: str | bytes, *options: str, most: int = 7) -> tuple[int, str, str]:
+        monkeypatch.setattr(module, "MOST", most)
+        (tmp_path / "rows.csv").write_bytes(body.encode() if isinstance(body, str) else body)
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["batch.py", str(tmp_path / "rows.csv"), *options])
+        with pytest.raises(SystemExit) as ended:
+            module.main()
+        printed = capfd.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return run
+
+
+def test_batch_answers_what_the_service_answers(batch, client):
+    for body, _ in READABLE:
+        code, answers, _ = batch(body)
+        assert (code, answers) == (0, post(client, body).text), body
+
+
+def test_batch_names_each_bad_row(batch, client):
+    """Each row is compared with what the service answers to it alone."""
+    names, *_ = csv.reader([HEADER])
+    cells: dict[str, list[str]] = {
+        "town": ["Köln", "Nowhere", 'a "word"', "two\nlines", "a\r\n\r\nb", " Bonn"],
+        "rent": ["1500.5", "-3", "1e999", "four", "1,500", ""],
+        "rooms": ["3", "2.5"],
+        "own": ["yes", "0", "maybe"],
+        "since": ["2024-01-31", "31.1.2024"],
+    }
+    random = np.random.default_rng(0)
+    rows = []
+    for _ in range(200):
+        values = dict(zip(names, ROW.split(","), strict=True))
+        name = str(random.choice([*cells]))
+        values |= {"town": str(random.choice(cells["town"])), name: str(random.choice(cells[name]))}
+        file = io.StringIO()
+        csv.writer(file, lineterminator="\n").writerow(list(values.values()) + ["more"] * (random.random() < 0.05))
+        rows.append(file.getvalue() + "\n" * (random.random() < 0.1))
+    rows[120] = '"Köln"x,dry,1500.5,3,20,yes,2024-01-31\n'
+    code, answers, said = batch(HEADER + "".join(rows))
+    expected, bad = [["prediction"]], []
+    for number, row in enumerate(rows, 1):
+        answer = post(client, HEADER + row)
+        if answer.status_code == 200:
+            expected.append(next(csv.reader(io.StringIO(answer.text.split("\n", 1)[1], newline=""))))
+            continue
+        expected.append([""])
+        details = "; ".join(
+            f"{each['pointer'].split('/')[-1]}: {each['detail']}" for each in answer.json.get("errors", [])
+        )
+        text = details or answer.json["detail"].replace("The CSV file", "It").replace("Row 1 has", "It has")
+        if "no answer for this row" in text:
+            text = f"{answer.json['detail']} (LookupError: no such town)"
+        bad.append(f"Row {number}: {text}")
+    assert said.splitlines() == [*bad, f"{len(bad)} of 200 rows got no answer."]
+    assert list(csv.reader(io.StringIO(answers, newline=""))) == expected
+    assert (code, 20 < len(bad) < 180) == (1, True)
+    first = next(number for number, cells in enumerate(expected) if cells == [""])
+    code, answers, said = batch(HEADER + "".join(rows), "--strict")
+    assert (code, said.splitlines()) == (1, bad[:1])
+    assert list(csv.reader(io.StringIO(answers, newline=""))) == expected[:first]
+
+
+@pytest.mark.parametrize("last", ["1500,5", "1500"])
+def test_batch_decides_for_the_whole_file(batch, client, last):
+    """If any number has a decimal comma, 1.500 may be 1500 in all rows."""
+    row = "Köln;dry;{};3;20;yes;2024-01-31\n"
+    body = SEMICOLONS + row.format("1.500") + row.format("7") * 30 + row.format(last)
+    code, answers, said = batch(body)
+    assert post(client, body).status_code == (422 if "," in last else 200)
+    assert (code, "Row 1: rent: 1.500 may be 1500 or a decimal" in said) == ((1, True) if "," in last else (0, False))
+    assert len(answers.splitlines()) == 33
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        HEADER,
+        "",
+        ROW,
+        b"PK\x03\x04" + bytes(100),
+        HEADER + f"{ROW}\n" * 100 + "K\0ln",
+        (HEADER + ROW).encode() + b"\n\xe4\n",
+        (HEADER + f"{ROW}\n" * 50_000).encode() + b"\n\xe4\n",
+        (HEADER + ROW).encode() + b"\xc3",
+        (HEADER + ROW).encode("utf-16")[:-1],
+        (HEADER + ROW).replace("cellar", "town"),
+        "town" + "," * 100_000 + "\n" + ROW,
+        HEADER.replace("rent,", "") + ROW.replace("1500.5,", ""),
+        HEADER.replace("since", "since,Rent") + ROW + ",5",
+    ],
+    ids=range(13),
+)
+def test_batch_refuses_what_the_service_refuses(batch, client, body):
+    code, _, said = batch(body)
+    problem = post(client, body).json
+    errors = [f"{each['pointer'].split('/')[-1]}: {each['detail']}" for each in problem.get("errors", [])]
+    assert (code, said) == (2, ("; ".join(errors) or problem["detail"]) + "\n")
+
+
+def test_batch_stops_where_it_cannot_tell_the_rows_apart(batch):
+    """After a quotation mark that is not closed, nobody knows where a row begins."""
+    body = HEADER + f"{ROW}\n" * 20 + ROW.replace("Köln", '"Köln') + f"\n{ROW}" * 20
+    code, answers, said = batch(body)
+    assert (code, len(answers.splitlines())) == (2, 21)
+    assert said.startswith("Row 21: It cannot be read (")
+    assert "nor can the rows after it" in said
+
+
+def test_batch_says_what_is_ignored(batch):
+    code, _, said = batch("id," + HEADER + f"7,{ROW}")
+    assert (code, said) == (0, "Not used by the model: id\n")

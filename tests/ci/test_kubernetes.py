@@ -73,9 +73,12 @@ def test_few_rights(manifests):
         }
         for probe in probes:
             assert container[probe]["httpGet"] == {"path": "/healthz", "port": "http"}
-    for policy in named(manifests, "NetworkPolicy").values():
+    for name, policy in named(manifests, "NetworkPolicy").items():
         assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
         assert "egress" not in policy["spec"]  # nothing is let out
+        if name == "batch":  # it answers nobody
+            assert "ingress" not in policy["spec"]
+            continue
         ((ports, sources),) = [(rule["ports"], rule["from"]) for rule in policy["spec"]["ingress"]]
         assert ports == [{"port": "http"}]
         assert [set(source) for source in sources] == [{"podSelector"}, {"namespaceSelector"}]
@@ -88,10 +91,37 @@ def test_one_of_each_for_each_example(manifests):
     apps = {f"{example.replace('_', '-')}-app" for example in IMAGES}
     kinds = {"Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy"}
     for kind in kinds:
-        assert set(named(manifests, kind)) == apps
-    assert {manifest["kind"] for manifest in manifests} == {*kinds, "Namespace", "Ingress"}  # no roles, no other pods
+        assert set(named(manifests, kind)) == apps | ({"batch"} if kind == "NetworkPolicy" else set())
+    others = {"Namespace", "Ingress", "CronJob"}
+    assert {manifest["kind"] for manifest in manifests} == kinds | others  # no roles, no other pods
     for manifest in manifests:
         assert manifest["kind"] == "Namespace" or manifest["metadata"]["namespace"] == "examples"
+
+
+def test_the_nightly_job(manifests):
+    """It has as few rights as the services, gets none of their requests, and does not run before a reader wants it."""
+    (job,) = named(manifests, "CronJob").values()
+    assert job["spec"]["suspend"] is True
+    assert job["spec"]["concurrencyPolicy"] == "Forbid"
+    template = job["spec"]["jobTemplate"]["spec"]["template"]
+    pod = template["spec"]
+    keys = {"automountServiceAccountToken", "containers", "restartPolicy", "securityContext", "volumes"}
+    assert set(pod) == keys
+    assert pod["automountServiceAccountToken"] is False
+    service = named(manifests, "Deployment")["simple-ml-app"]["spec"]["template"]["spec"]
+    assert pod["securityContext"] == service["securityContext"] | {"fsGroup": 10001}
+    (container,) = pod["containers"]
+    assert set(container) == {"name", "image", "command", "resources", "securityContext", "volumeMounts"}
+    assert container["image"] == service["containers"][0]["image"]
+    assert container["securityContext"] == service["containers"][0]["securityContext"]
+    assert set(container["resources"]["limits"]) == {"cpu", "memory"}
+    (volume,), (mount,) = pod["volumes"], container["volumeMounts"]
+    assert set(volume) == {"name", "persistentVolumeClaim"}
+    assert (mount["name"], mount["mountPath"]) == (volume["name"], "/data")
+    labels = template["metadata"]["labels"]
+    assert named(manifests, "NetworkPolicy")["batch"]["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+    for each in named(manifests, "Service").values():
+        assert not each["spec"]["selector"].items() <= labels.items()
 
 
 def test_references_are_right(manifests):

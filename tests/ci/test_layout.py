@@ -1,6 +1,7 @@
 """What the files themselves keep to: how long they are, and which texts are the same in several folders."""
 
 import ast
+import json
 import pytest
 import re
 import run
@@ -30,6 +31,7 @@ ROOMS = {
         "web": {"web", "runtime"},
         "export": {"export", "runtime"},
         "app.py": {"runtime", "web"},
+        "batch.py": {"runtime", "web"},
         "train.py": {"export"},
         "client.py": set(),
     },
@@ -41,6 +43,7 @@ ROOMS = {
         "export": {"export", "runtime", "preprocess"},
         "mnist_training": {"mnist_training", "runtime", "digit"},
         "app.py": {"runtime", "web", "preprocess"},
+        "batch.py": {"runtime", "web", "preprocess"},
         "train.py": {"export", "mnist_training"},
         "evaluate.py": set(),
         "client.py": set(),
@@ -126,6 +129,13 @@ def test_apps_start_alike():
     assert "cli(default_map=settings" in same([ROOT / example / "app.py" for example in IMAGES], r"^if __name__ == .*")
 
 
+def test_batches_end_alike():
+    files = [ROOT / example / "batch.py" for example in SHOWN]
+    assert "BrokenPipeError" in same(files, r"^def write\(.+?\n\n\n")
+    assert "sys.exit(2)" in same(files, r"^def stop\(.+?\n\n\n")
+    assert "SIGTERM" in same(files, r"^    for number in .+?\n.*?\n")
+
+
 @pytest.mark.parametrize(
     "pattern",
     [
@@ -147,6 +157,14 @@ def test_processes_have_the_settings_of_containers():
     """`make run` without Docker, and the processes of these tests."""
     line = same([ROOT / example / "Dockerfile" for example in IMAGES], r"^ENV GRANIAN_WORKERS.*?$")
     assert line == "ENV " + " ".join(f"{name}={value}" for name, value in run.SETTINGS.items())
+
+
+def test_the_dev_container_has_docker_and_the_ports_of_the_quick_start():
+    """VS Code and Codespaces read it as JSON with comments; without any, every tool can."""
+    config = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    assert any("docker-in-docker" in feature for feature in config["features"])
+    assert config["forwardPorts"] == [5000, 5001, 5002, 5003, 5004]
+    assert [each["label"] for each in config["portsAttributes"].values()][1:] == list(IMAGES)
 
 
 @pytest.mark.parametrize("feature", TOO_NEW)

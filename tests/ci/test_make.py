@@ -87,7 +87,8 @@ def test_run_trains_once_whichever_file_the_model_becomes(tmp_path):
             make("stop", folder=tmp_path, **NO_ENGINE)
         times.append(model.stat().st_mtime_ns)
     assert times[0] == times[1]
-    (tmp_path / "simple_ml" / "app.py").touch()
+    for served in ("app.py", "batch.py"):
+        (tmp_path / "simple_ml" / served).touch()
     assert "python train.py" not in make("--dry-run", "simple_ml/model.pkl", folder=tmp_path)
     (tmp_path / "simple_ml" / "houses.csv").touch()
     assert "python train.py" in make("--dry-run", "simple_ml/model.pkl", folder=tmp_path)
