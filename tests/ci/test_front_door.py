@@ -132,11 +132,11 @@ SPELLINGS += [f"AUTHORIZATION:bearer {KEY}", f"authorization: \t Bearer  {KEY} \
 SPELLINGS += [f"x-api-key: \t {KEY} \t", f"X-API-Key: {KEY}\r\nAuthorization: Basic x"]
 
 
-@pytest.mark.parametrize("header", SPELLINGS)
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "localhost:443"])
-def test_case_and_blanks_that_mean_nothing_in_http(door, header, host):
+@pytest.mark.parametrize("header", SPELLINGS, ids=lambda header: header.replace(KEY, "KEY"))
+def test_case_and_blanks_that_mean_nothing_in_http(door, header):
     """RFC 9110: names of headers, scheme and host have no case, and blanks around a value do not count."""
-    assert door.send(f"POST /passing_arguments/predict?a=b HTTP/1.1\r\nHOST: {host}\r\n{header}") == 200
+    for host in "localhost", "LOCALHOST", "localhost:443":
+        assert door.send(f"POST /passing_arguments/predict?a=b HTTP/1.1\r\nHOST: {host}\r\n{header}") == 200
 
 
 @pytest.mark.parametrize("header", [f"x-api-key:   {KEY}  ", f"Authorization:   bearer   {KEY}  "])
