@@ -24,6 +24,8 @@ from report import report
 from servers import (
     BARE,
     CONNECTIONS,
+    DOOR,
+    DOOR_CONNECTIONS,
     NETWORKS,
     OURS,
     PHOTOS,
@@ -45,6 +47,7 @@ HERE = Path(__file__).resolve().parent
 WORK = ROOT / ".run" / "bench"  # models, copies of the examples, output of the servers
 EXAMPLES = {"hello": "hello_world", "iris": "simple_ml", "forest": "simple_ml", "frame": "simple_ml"}
 EXAMPLES |= dict.fromkeys(["picture", "mobilenet_v2", "resnet50"], "image_classification")
+DOOR_SETTINGS = {"API_KEY": "bench", "REGISTRY": "", "TAG": "bench", "PRIVATE": "/predict", "GRANIAN_WORKERS": "2"}
 START_SECONDS = 120
 WARM_SECONDS = 1
 USERS = 50  # at the constant rate, at most
@@ -263,7 +266,8 @@ def size(server: Server) -> float:
 def described(address: Address, request: Request) -> dict[str, str]:
     """Return a request as environment variables for wrk.lua and constant_rate.py."""
     variables = os.environ | {"METHOD": request.method, "TYPE": request.headers.get("Content-Type", "")}
-    variables["URL"] = f"http://{address[0]}:{address[1]}{request.path}"
+    variables["KEY"] = request.headers.get("X-API-Key", "")
+    variables["URL"] = f"{'https' if address[1] == 443 else 'http'}://{address[0]}:{address[1]}{request.path}"
     if request.body is not None:
         (WORK / "body").write_bytes(request.body)
         variables["BODY"] = str(WORK / "body")
@@ -384,13 +388,52 @@ def measure_workers(rows: list[Row], args: argparse.Namespace) -> None:
                 say(f"one worker: {workload:18} {server.title:22} {value:10,.1f} requests/s")
 
 
+@contextmanager
+def front_door(project: str = "bench_door") -> Iterator[tuple[Address, Address]]:
+    """Run compose.yaml and compose.https.yaml: the addresses of simple_ml and of the front door.
+
+    The front door gets a certificate for its own address, so that wrk can ask it past Docker's proxy, too.
+    """
+    own = "DOMAIN=$$(hostname -i) exec caddy run --config /etc/caddy/Caddyfile --adapter caddyfile"
+    (WORK / "door.json").write_text(json.dumps({"services": {DOOR: {"command": ["sh", "-c", own]}}}))
+    files = [ROOT / "compose.yaml", ROOT / "compose.https.yaml", WORK / "door.json"]
+    compose: list[str | Path] = ["compose", "--project-name", project, *(f"--file={file}" for file in files)]
+    settings = DOOR_SETTINGS | {"HTTP_PORT": str(free_port()), "HTTPS_PORT": str(free_port())}
+    try:
+        docker(*compose, "up", "--build", "--wait", env=os.environ | settings)
+        found = []
+        for service, port in {"simple_ml": 5000, DOOR: 443}.items():
+            name = docker(*compose, "ps", "--quiet", service, env=os.environ | settings)
+            networks = json.loads(docker("inspect", name))[0]["NetworkSettings"]["Networks"]
+            found.append((networks[f"{project}_default"]["IPAddress"], port))
+        yield found[0], found[1]
+    finally:
+        docker(*compose, "down", "--volumes", env=os.environ | settings)
+
+
+def measure_door(rows: list[Row], args: argparse.Namespace) -> None:
+    """Measure requests a second to simple_ml, alone and through the front door, in pairs."""
+    if not args.door:
+        return
+    with noted(DOOR), front_door() as (alone, through):
+        request = request_of(next(server for server in SERVERS["iris"] if server.title == OURS), "iris pipeline")
+        key = request._replace(path="/simple_ml/predict", headers=request.headers | {"X-API-Key": "bench"})
+        for repeat in range(args.pairs):
+            for server, address, each in [("alone", alone, request), ("through it", through, key)]:
+                warm_up(address, each)
+                result = wrk(address, each, DOOR_CONNECTIONS, 2 * args.seconds)
+                rows.extend(Row(DOOR, server, name, DOOR_CONNECTIONS, repeat, value) for name, value in result.items())
+                say(f"{repeat + 1}/{args.pairs} simple_ml {server:10} {result['requests/s']:10,.1f} requests/s")
+
+
 def conditions(groups: list[str]) -> str:
     """Return the machine and the versions of all software."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
     here = f"{len(os.sched_getaffinity(0))} processors, {processor}, {platform.system()} {platform.release()}"
     engine = docker("version", "--format", "{{.Server.Version}}")
-    python = docker("run", "--rm", next(s.image for s in SERVERS[groups[0]] if s.title == OURS), "--version")
+    ours_of = [next(server.image for server in SERVERS[group] if server.title == OURS) for group in groups]
+    python = docker("run", "--rm", *(ours_of or ["simpleml:bench"])[:1], "--version")
     load = (
         f"{subprocess.run(['wrk', '-v'], capture_output=True, text=True).stdout.split()[1]}, locust {version('locust')}"
     )
@@ -415,9 +458,13 @@ def locked(folders: Iterable[Path]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="once, for a second each, to see whether everything works")
-    parser.add_argument("--groups", nargs="+", choices=SERVERS, default=list(SERVERS), help="only these")
+    names = [*SERVERS, "door"]
+    parser.add_argument("--groups", nargs="+", choices=names, default=names, help="only these")
     args = parser.parse_args()
-    args.repeats, args.seconds = (1, 1) if args.quick else (3, 2)
+    whole = not args.quick and set(args.groups) == set(names)
+    args.door = "door" in args.groups
+    args.groups = [group for group in args.groups if group in SERVERS]
+    args.repeats, args.seconds, args.pairs = (1, 1, 2) if args.quick else (3, 2, 7)
     args.connections = [] if args.quick else [2, 64]  # and those of CONNECTIONS
     args.rows = [1, 100, 10_000] if args.quick else [1, 10, 100, 1000, 10_000, 100_000]
     args.pictures = [1, 16] if args.quick else [1, 4, 16, 64, 256]
@@ -427,11 +474,10 @@ def main() -> None:
         sys.exit("Docker is not running: `docker info` says why.")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the running server is stopped, too
     begin, rows = time.monotonic(), list[Row]()
-    whole = not args.quick and set(args.groups) == set(SERVERS)
     folder = HERE / "results" if whole else WORK / "results"
     folder.mkdir(parents=True, exist_ok=True)
     prepare(args.groups)
-    for measure in measure_load, measure_batches, measure_workers:
+    for measure in measure_load, measure_batches, measure_workers, measure_door:
         measure(rows, args)
     with open(folder / "results.csv", "w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from servers import BARE, CONNECTIONS, FRAME, NETWORKS, OURS, ROUTE
+from servers import BARE, CONNECTIONS, DOOR, DOOR_CONNECTIONS, FRAME, NETWORKS, OURS, ROUTE
 from servers import WORKLOADS as GROUPS
 from statistics import median
 
@@ -201,6 +201,19 @@ def workers(rows: Rows) -> str:
     return "In requests/s.\n\n" + table(["", "one worker", "two workers", "ratio"], lines)
 
 
+def door(rows: Rows) -> str:
+    text = "simple_ml as compose.yaml runs it, alone and through the front door of compose.https.yaml, in turns.\n\n"
+    names, at, lines = ("alone", "through it"), str(DOOR_CONNECTIONS), []
+    for name in names:
+        found = [value(rows, DOOR, name, measure, at) for measure in ("requests/s", "p50", "p99")]
+        lines.append([name, *map(number, found)])
+    pairs = zip(*(values(rows, DOOR, name, "requests/s", at) for name in names), strict=True)
+    if ratios := [through / alone for alone, through in pairs]:
+        text += f"Through it, requests/s are {number(median(ratios))} of those alone (the median of the pairs; from "
+        text += f"{number(min(ratios))} to {number(max(ratios))}).\n\n"
+    return text + table([f"{at} connections", "requests/s", "ms, p50", "ms, p99"], lines)
+
+
 def batches(rows: Rows) -> str:
     text = "Milliseconds for one request with many rows or pictures, on an idle server.\n\n"
     for workload, unit in BATCHES.items():
@@ -213,7 +226,7 @@ def batches(rows: Rows) -> str:
 
 def plot(rows: Rows, folder: Path) -> None:
     names_of = {workload: servers(rows, workload)[::-1] for workload in WORKLOADS if servers(rows, workload)}
-    lines = (len(names_of) + 2) // 3
+    lines = max(1, (len(names_of) + 2) // 3)
     figure, axes = plt.subplots(lines, 3, figsize=(13, 3 * lines), squeeze=False)
     for axis, (workload, names) in zip(axes.flat, names_of.items(), strict=False):
         rates = [rate(rows, workload, name) or 0 for name in names]
@@ -264,6 +277,7 @@ def report(folder: Path) -> None:
         "Start, memory, size": costs(rows),
         "One worker and two": workers(rows),
         "Many rows or pictures in one request": batches(rows),
+        "The front door": door(rows),
         "What failed": (folder / "failed.txt").read_text() or "Nothing.\n",
     }
     plot(rows, folder)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 SAMPLES = Path(__file__).resolve().parent.parent / "image_classification" / "samples"
 OURS, ROUTE, BARE = "ours", "smallest Flask route", "bare WSGI app"
+DOOR, DOOR_CONNECTIONS = "front_door", 8  # in compose.https.yaml
 TOLERANCE = 0.02  # of a probability: float32 and rounding change it by less
 FRAME = "frame, boosted trees"
 FLOWER = {"f1": 4, "f2": 5, "f3": 10}

@@ -6,6 +6,9 @@ if os.getenv("BODY") then
     wrk.headers["Content-Type"] = os.getenv("TYPE")
     file:close()
 end
+if os.getenv("KEY") ~= "" then
+    wrk.headers["X-API-Key"] = os.getenv("KEY")
+end
 
 function done(summary, latency, requests)
     local errors = summary.errors

@@ -21,6 +21,11 @@ MobileNetV2,FastAPI + Keras,requests/s,4,0,8
 resnet50,ours,memory,,0,600
 iris batch,ours,ms,1,0,2
 iris batch,ours,ms,1000,0,5
+front_door,alone,requests/s,8,0,1000
+front_door,through it,requests/s,8,0,600
+front_door,alone,requests/s,8,1,1200
+front_door,through it,requests/s,8,1,780
+front_door,through it,p99,8,0,14
 """
 
 
@@ -39,6 +44,8 @@ def test_report(tmp_path):
     assert f"{ours}\n{fastapi}" in text  # the fastest first
     assert "| ours | 0.25 s | - MB | - |" in text
     assert "| rows | 1 | 1,000 |" in text
+    assert "requests/s are 0.62 of those alone" in text
+    assert "| through it | 690 | - | 14.0 |" in text
     assert "- MLflow: no answer" in text
     assert {path.name for path in tmp_path.glob("*.svg")} == {"throughput.svg", "batches.svg", "cost.svg"}
 
@@ -59,5 +66,5 @@ def test_a_part_can_be_asked_for():
     command = [PYTHON, ROOT / "benchmarks" / "bench.py", "--groups", "nothing"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    for group in "hello", "iris", "forest", "frame", "picture", "mobilenet_v2", "resnet50":
+    for group in "hello", "iris", "forest", "frame", "picture", "mobilenet_v2", "resnet50", "door":
         assert group in done.stderr

@@ -164,5 +164,7 @@ def test_the_same_as_in_the_image_and_in_compose(manifests):
         settings = {setting["name"]: f"${{{setting['name']}:-{setting['value']}}}" for setting in container["env"]}
         assert compose[example]["environment"] == settings | {
             "GRANIAN_WORKERS": "${GRANIAN_WORKERS:-2}",  # in Kubernetes, the setting of the image holds
-            "GRANIAN_LOG_ACCESS_ENABLED": "${GRANIAN_LOG_ACCESS_ENABLED:-false}",
+            "GRANIAN_LOG_ACCESS_ENABLED": "${GRANIAN_LOG_ACCESS_ENABLED:-false}",  # and of these, the default
+            "PREDICTION_LOG": "${PREDICTION_LOG:-0}",
+            "PREDICT_TIMEOUT": "${PREDICT_TIMEOUT:-60}",
         }
