@@ -59,7 +59,7 @@ def classify(file: IO[bytes], name: str) -> dict[str, Any]:
     try:
         with decoded(file, preparation.smallest, network.shape[1]) as image:
             picture, *others = preparation.prepare(image, network.card)
-        if request.args.get("input") == "1":
+        if request.query_string and request.args.get("input") == "1":
             seen["input"] = picture.round().astype(int).squeeze(axis=2 if network.shape[2] == 1 else ()).tolist()
         return network.predict(picture).fields() | preparation.more(network.predict, others) | seen
     except NoAnswer as error:

@@ -110,7 +110,7 @@ def shrink(image: Image.Image, longest: int) -> Image.Image:
     """Reduce a picture to `longest` pixels on the longer side, and at least 3 on the other."""
     scale = min(1, longest / max(image.size))
     size = max(3, round(image.width * scale)), max(3, round(image.height * scale))
-    return image.resize(size, Image.Resampling.BOX)
+    return image if size == image.size else image.resize(size, Image.Resampling.BOX)
 
 
 def is_light(grey: Image.Image, level: NDArray) -> bool:
@@ -121,8 +121,8 @@ def is_light(grey: Image.Image, level: NDArray) -> bool:
     less where it is bright and dark itself.
     """
     small = shrink(grey, 16)
-    flat = np.asarray(small, np.int32).ravel()
-    detail = flat - np.asarray(small.filter(ImageFilter.MedianFilter(5)), float).ravel()
+    flat = np.asarray(small, float).ravel()
+    detail = flat - np.asarray(small.filter(ImageFilter.MedianFilter(5))).ravel()
     square = detail * detail
     skew = float(square @ detail) / (float(detail @ detail) ** 1.5 / math.sqrt(len(detail)) + 1e-3)
     border = np.sort(np.concatenate((level[0], level[-1], level[:, 0], level[:, -1])))
@@ -142,7 +142,7 @@ def find_ink(grey: Image.Image) -> Floats:
     """
     small = shrink(grey, GRID)
     level: Floats = np.asarray(grey, np.float32)
-    paper: NDArray[np.int16] = np.asarray(small, np.int16)
+    paper: NDArray[np.int16] = level.astype(np.int16) if small is grey else np.asarray(small, np.int16)
     if is_light(small, paper):
         level, paper = 255 - level, 255 - paper
     for _ in "yx":  # once for each axis; .T swaps them
@@ -150,14 +150,17 @@ def find_ink(grey: Image.Image) -> Floats:
     reach = max(1, paper.shape[0] // 5), max(1, paper.shape[1] // 5)
     for axis in (0, 1):
         paper = extend(paper, 2 * reach[axis]).T
-    paper = -largest(-largest(paper, reach), reach)
-    closed = Image.fromarray(np.minimum(paper, 255).astype(np.uint8))
-    if has_edge(paper):
-        dark = enlarged(closed.filter(ImageFilter.MinFilter(3)), grey.size)
-        bright = enlarged(closed.filter(ImageFilter.MaxFilter(3)), grey.size)
-        light = np.minimum(np.maximum(level, dark), bright)
-    else:
-        light = enlarged(closed, grey.size)
+    paper = largest(paper, reach)
+    light: Floats | np.float32 = np.float32(paper.max())
+    if light > paper.min():  # else the paper is plain, as in a drawing, and one number is enough
+        paper = -largest(-paper, reach)
+        closed = Image.fromarray(paper.astype(np.uint8))
+        if has_edge(paper):
+            dark = enlarged(closed.filter(ImageFilter.MinFilter(3)), grey.size)
+            bright = enlarged(closed.filter(ImageFilter.MaxFilter(3)), grey.size)
+            light = np.minimum(np.maximum(level, dark), bright)
+        else:
+            light = enlarged(closed, grey.size)
     ink: Floats = light - level
     ink /= np.maximum(light, 32)  # near black there is only noise
     # In noise or texture the closing is too bright. Most of the picture is paper, so move it to 0.
@@ -206,8 +209,11 @@ def largest(array: NDArray, reach: tuple[int, int]) -> NDArray:
 
 def quantile(values: NDArray, part: float) -> float:
     """Return the value that `part` of some 5000 of the values lie below."""
-    some = np.sort(values.ravel()[:: max(1, values.size // 5000)])  # np.partition is slow on ties
-    return float(some[int(part * (len(some) - 1))])
+    some = values.ravel()[:: max(1, values.size // 5000)]
+    place, lowest = int(part * (len(some) - 1)), some.min()
+    if np.count_nonzero(some == lowest) > place:  # as on plain paper, and faster than sorting
+        return float(lowest)
+    return float(np.sort(some)[place])  # np.partition is slow on ties
 
 
 def without_lines(ink: Floats) -> Floats:

@@ -323,6 +323,24 @@ def test_mnist_passes_nearly_unharmed(invert):
     assert likeness(again, image) > 0.97
 
 
+@pytest.mark.parametrize("side", [28, 64, 192])
+@pytest.mark.parametrize(("paper", "pencil"), [(220, 40), (20, 200)])
+def test_on_plain_paper_the_ink_is_what_differs_from_it(side, paper, pencil):
+    level = np.full((side, side), paper, np.uint8)
+    level[side // 4 : 3 * side // 4, side // 2 : side // 2 + side // 14] = pencil
+    light, dark = (paper, level) if pencil < paper else (255 - paper, 255 - level)
+    wanted = (light - dark.astype(np.float32)) / light
+    np.testing.assert_allclose(digit.find_ink(Image.fromarray(level)), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("part", [0.25, 0.5])
+@pytest.mark.parametrize("plain", [0.0, 0.24, 0.26, 0.49, 0.51, 1.0])
+def test_a_quantile_is_a_value_of_those_in_order(part, plain):
+    values = np.random.default_rng(0).normal(size=2000).astype(np.float32)
+    values[: round(2000 * plain)] = values.min()
+    assert digit.quantile(values, part) == np.sort(values)[int(1999 * part)]
+
+
 BLANK: dict[str, Callable[[], Image.Image]] = {
     "white": lambda: Image.new("RGB", (300, 200), "white"),
     "black": lambda: Image.new("RGB", (300, 200), "black"),

@@ -61,7 +61,9 @@ def test_what_it_trains_is_served(printed_digits, folder):
     with process("image_classification", folder) as (url, _):
         sample = (folder / "samples" / "seven.png").read_bytes()
         answer = requests.post(f"{url}/predict", files={"file": sample}, timeout=10).json()
+        proof = requests.get(f"{url}/healthz", timeout=10).json()["proof"]
     assert list(answer["probabilities"]) == list("0123456789")
+    assert proof.startswith("The file gives the answers of the network itself: compared on 120 pictures")
 
 
 @pytest.mark.docker
