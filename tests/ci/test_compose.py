@@ -2,6 +2,7 @@
 
 import json
 import pytest
+import re
 import requests
 import time
 import yaml
@@ -54,6 +55,12 @@ def test_all_are_healthy_soon(project):
 def test_up(up, example):
     assert requests.get(f"{url(up[example])}/healthz", timeout=30).ok
     assert docker("inspect", "--format", "{{.Config.Image}}", up[example]) == f"{IMAGES[example]}:latest"
+
+
+def test_one_container_asks_another(up):
+    """As docs/operating.md says. (Not run there: a Swarm may end beside it, which changes Docker's networks.)"""
+    (code,) = re.findall(r"compose exec hello_world python3 -c \"(.*)\"`", (ROOT / "docs/operating.md").read_text())
+    assert '"status":"ok"' in docker("exec", up["hello_world"], "python3", "-c", code)
 
 
 @pytest.mark.parametrize("example", IMAGES)

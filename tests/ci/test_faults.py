@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pytest
+import re
 import requests
 import shutil
 import signal
@@ -15,7 +16,7 @@ import threading
 import time
 import yaml
 from collections.abc import Iterator
-from examples import IMAGES, ROOT, container, docker, free_port, workers
+from examples import IMAGES, ROOT, container, docker, free_port, inside, workers
 from helpers import assert_problem, eventually, process, python
 from PIL import Image, ImageDraw
 from run import SETTINGS
@@ -292,6 +293,11 @@ def test_two_hundred_slow_clients_do_not_keep_another_waiting(running, example, 
             assert requests.get(f"{url}/healthz", timeout=STARVED).ok
 
 
+def listening(name: str) -> int:
+    """Return how many sockets of a container listen on port 5000 (1388 in hexadecimal), as proc_pid_net(5) says."""
+    return len(re.findall(r":1388 \w+:0000 0A ", inside(name, "cat /proc/net/tcp")))
+
+
 @pytest.mark.docker
 @pytest.mark.parametrize("example", PREDICTING)
 def test_as_many_slow_bodies_as_it_takes_connections_do_not_starve_another(image, example):
@@ -301,6 +307,7 @@ def test_as_many_slow_bodies_as_it_takes_connections_do_not_starve_another(image
     options += ["--memory", "256m", "--memory-swap", "256m"]
     with container(image(example), *options) as (port, name):
         url = f"http://127.0.0.1:{port}"
+        eventually("both workers listen, each on a socket of its own", lambda: listening(name) == 2)
         with slow_clients(url, 900, SLOW["half a body"]):
             before = workers(name)
             for _ in range(20):

@@ -12,7 +12,7 @@ from urllib.parse import urljoin
 
 DOCUMENTED = ["passing_arguments", "simple_ml", "image_classification"]
 HOOKS = {"simple_ml": "schemathesis_rows.py", "image_classification": "schemathesis_hooks.py"}
-CASES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", 500))  # that schemathesis draws for an operation
+CASES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", 200))  # that schemathesis draws for an operation
 SAMPLE = ROOT / "image_classification" / "samples" / "seven.png"
 
 
