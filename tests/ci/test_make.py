@@ -5,6 +5,7 @@ import contextlib
 import http.server
 import os
 import pytest
+import random
 import re
 import requests
 import shutil
@@ -109,6 +110,18 @@ def test_run_with_docker():
         assert "Stopped hello_world" in make("stop")
 
 
+def two_ports() -> int:
+    """Return the first of two free ports, below those that the system gives to other tests meanwhile."""
+    for port in random.sample(range(20_000, 30_000, 2), 100):
+        with (
+            contextlib.suppress(OSError),
+            socket.create_server(("0.0.0.0", port)),
+            socket.create_server(("0.0.0.0", port + 1)),
+        ):
+            return port
+    raise OSError("no two ports are free")
+
+
 @pytest.fixture
 def taken() -> Iterator[int]:
     """A port on which another program answers, as a service would; the port before it is free."""
@@ -121,14 +134,10 @@ def taken() -> Iterator[int]:
         def log_message(self, *_: object) -> None:
             pass
 
-    for _ in range(100):
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other) as other:
-            with contextlib.suppress(OSError), socket.create_server(("0.0.0.0", other.server_port - 1)):
-                pass
-            threading.Thread(target=other.serve_forever).start()
-            yield other.server_port
-            other.shutdown()
-        return
+    with http.server.ThreadingHTTPServer(("127.0.0.1", two_ports() + 1), Other) as other:
+        threading.Thread(target=other.serve_forever).start()
+        yield other.server_port
+        other.shutdown()
 
 
 def run_two(first_port: int, **environment: str) -> subprocess.CompletedProcess:
@@ -158,8 +167,8 @@ def test_a_port_that_another_program_has(taken, environment):
 @pytest.mark.docker
 def test_a_port_of_another_address():
     """Docker finds it, after the first container has started; this is stopped again."""
-    with socket.create_server(("127.0.0.2", 0)) as other:
-        port = other.getsockname()[1]
+    port = two_ports() + 1
+    with socket.create_server(("127.0.0.2", port)):
         done = run_two(port - 1)
     assert done.returncode == 1
     assert f"Port {port} is in use" in done.stderr
