@@ -17,8 +17,8 @@ headers = [("Content-Type", "application/json"), ("Content-Length", str(len(answ
 
 def bare(environ: dict, start_response: Callable) -> Iterable[bytes]:
     environ["wsgi.input"].read()
-    with network.lock:
-        network.interpreter.invoke()
+    with network.engine.lock:
+        network.engine.interpreter.invoke()
     start_response("200 OK", headers)
     return [answer]
 

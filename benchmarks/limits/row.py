@@ -1,6 +1,5 @@
 """Two limits of simple_ml: the model call alone (`bare`), and the smallest Flask route with our library calls."""
 
-import model
 import numpy as np
 import onnxruntime
 from collections.abc import Callable, Iterable
@@ -12,7 +11,8 @@ from typing_extensions import TypedDict
 
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = options.inter_op_num_threads = 1  # as in runtime/onnx.py
-session = onnxruntime.InferenceSession(model.FOLDER / "model.onnx", options, ["CPUExecutionProvider"])
+session = onnxruntime.InferenceSession("model.onnx", options, ["CPUExecutionProvider"])
+CLASSES = ["setosa", "versicolor", "virginica"]
 example = {name: np.array([[value]], np.float32) for name, value in {"f1": 4, "f2": 5, "f3": 10}.items()}
 answer = b'{"prediction":"virginica","probabilities":{"setosa":0.0,"versicolor":0.0,"virginica":1.0}}\n'
 headers = [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))]
@@ -43,6 +43,6 @@ def predict() -> Response:
     row = adapter.validate_json(request.get_data())
     inputs = {name: np.array([[value]], np.float32) for name, value in row.items()}
     label, scores = session.run(None, inputs)
-    probabilities = dict(zip(model.classes, scores[0].astype(float).round(6).tolist(), strict=True))
+    probabilities = dict(zip(CLASSES, scores[0].astype(float).round(6).tolist(), strict=True))
     text = to_json({"prediction": label[0], "probabilities": probabilities})
     return Response(text + b"\n", content_type="application/json")

@@ -1,8 +1,13 @@
 """The report of the benchmarks, from figures that are made up. The measuring itself is `make bench`."""
 
+import importlib
+import io
+import pytest
 import re
 import subprocess
+import sys
 from examples import ROOT
+from support.inprocess import modules_of
 
 PYTHON = ROOT / ".venv" / "benchmarks" / "bin" / "python"
 RESULTS = """\
@@ -27,6 +32,12 @@ front_door,alone,requests/s,8,1,1200
 front_door,through it,requests/s,8,1,780
 front_door,through it,p99,8,0,14
 """
+SEVEN = (ROOT / "image_classification" / "samples" / "seven.png").read_bytes()
+LIMITS: dict[str, tuple[str, str, dict]] = {
+    "hello": ("hello_world", "/", {}),
+    "row": ("simple_ml", "/predict", {"method": "POST", "json": {"f1": 4, "f2": 5, "f3": 10}}),
+    "picture": ("image_classification", "/predict", {"method": "POST", "data": {"file": (io.BytesIO(SEVEN), "7.png")}}),
+}
 
 
 def test_report(tmp_path):
@@ -68,3 +79,18 @@ def test_a_part_can_be_asked_for():
     assert done.returncode == 2
     for group in "hello", "iris", "forest", "frame", "picture", "mobilenet_v2", "resnet50", "door":
         assert group in done.stderr
+
+
+@pytest.mark.parametrize("module", ["hello", "row", "picture"])
+def test_the_limits_answer(module, monkeypatch):
+    """They use what the examples are made of, which changes."""
+    example, path, request = LIMITS[module]
+    monkeypatch.chdir(ROOT / example)
+    monkeypatch.syspath_prepend(ROOT / "benchmarks" / "limits")
+    with modules_of(ROOT / example):
+        limits = importlib.import_module(module)
+        assert limits.route.test_client().open(path, **request).status_code == 200
+        started: list[str] = []
+        assert b"".join(limits.bare({"wsgi.input": io.BytesIO()}, lambda status, headers: started.append(status)))
+        assert started == ["200 OK"]
+    del sys.modules[module]
