@@ -9,6 +9,7 @@ import io
 import numpy as np
 import os
 import pytest
+import shlex
 import signal
 import subprocess
 import sys
@@ -101,6 +102,19 @@ def test_a_table_of_numbers(tmp_path, monkeypatch, capfd):
         for wrong, says in ((tmp_path, "is not a file"), (tmp_path / "x.csv", "here. A container has only")):
             assert run_main("simple_ml", monkeypatch, wrong) == 2
             assert says in capfd.readouterr().err
+
+
+def test_the_job_replaces_a_file_only_by_a_complete_one(tmp_path):
+    """The command of kubernetes/batch.yaml: it fails for a bad row, and changes nothing without a feature."""
+    job = next(yaml.safe_load_all((ROOT / "kubernetes" / "batch.yaml").read_text()))
+    (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    *shell, script = container["command"]
+    script = script.replace("python3 batch.py", shlex.join(map(str, PROGRAM))).replace("/data", str(tmp_path))
+    rows, answers = tmp_path / "rows.csv", tmp_path / "answers.csv"
+    for content, code, count in ((HEADER + "5,3,1\n", 0, 1), (HEADER + "5,3,1\nsix,3,1\n", 1, 2), ("f1\n5\n", 2, 2)):
+        rows.write_text(content)
+        assert subprocess.run([*shell, script], capture_output=True, timeout=60).returncode == code
+        assert len(answers.read_text().splitlines()) == 1 + count
 
 
 def test_help():

@@ -106,7 +106,7 @@ def test_the_nightly_job(manifests):
     template = job["spec"]["jobTemplate"]["spec"]["template"]
     pod = template["spec"]
     keys = {"automountServiceAccountToken", "containers", "restartPolicy", "securityContext", "volumes"}
-    assert set(pod) == keys
+    assert set(pod) == keys | {"terminationGracePeriodSeconds"}
     assert pod["automountServiceAccountToken"] is False
     service = named(manifests, "Deployment")["simple-ml-app"]["spec"]["template"]["spec"]
     assert pod["securityContext"] == service["securityContext"] | {"fsGroup": 10001}

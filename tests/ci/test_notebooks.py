@@ -10,7 +10,7 @@ import pytest
 import requests
 import sklearn
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
 from flask.testing import FlaskClient
@@ -23,10 +23,12 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, LabelEncoder, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
+from support import forked
 from support.inprocess import service
 from support.models import Model, as_sent, export, new_process
 from support.notebooks import LAST, NOTEBOOKS, loans, passengers
 from typing import Any
+from unittest import mock
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -35,6 +37,13 @@ rng = np.random.default_rng(3)
 TOWNS = pd.DataFrame({"town": rng.choice(["Bern", "Graz", "Linz", "Wien"], N), "rooms": rng.integers(1, 7, N)})
 DEAR = np.where(TOWNS.town.isin(["Wien", "Linz"]) & (TOWNS.rooms > 2), "dear", "cheap")
 RENT = TOWNS.rooms * 300.0 + TOWNS.town.map({"Bern": 900, "Graz": 100, "Linz": 200, "Wien": 500})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forked_processes() -> Iterator[None]:
+    """Let export() fork its new process from one that has imported the libraries, which saves a second for each."""
+    with mock.patch.object(new_process, "subprocess", forked):
+        yield
 
 
 @pytest.fixture

@@ -51,6 +51,20 @@ def matches(shown: str, printed: str) -> bool:
     return re.fullmatch(pattern, printed.strip(), re.DOTALL) is not None
 
 
+def install(environment: Path) -> None:
+    """Put the packages of simple_ml's training into a virtual environment, just before a page installs them.
+
+    pip then checks them instead of unpacking 400 MB, which the Dockerfile of simple_ml does, too.
+    """
+    (packages,) = (ROOT / ".venv/simple_ml-train").glob("lib/python*/site-packages")
+    there = environment / packages.relative_to(ROOT / ".venv/simple_ml-train")
+    for path in [path for path in packages.iterdir() if not (there / path.name).exists()]:
+        if path.is_dir():
+            shutil.copytree(path, there / path.name, copy_function=os.link)
+        else:
+            os.link(path, there / path.name)
+
+
 DOCKER = f"""\
 #!/bin/sh
 # Other tests start containers, too: those of the pages get a label, and the latest one is the latest of these
@@ -75,6 +89,8 @@ class Terminal:
         self.environment["PATH"] = f"{tools}:{os.environ['PATH']}"
 
     def run(self, command: str) -> str:
+        if re.search(r"pip install .*(scikit-learn|requirements-train\.txt)", command):
+            install(self.folder / ".venv")
         script = f"{command}\ncode=$?; pwd >&9; exit $code"
         reader, writer = os.pipe()
         shell = subprocess.run(
@@ -94,23 +110,11 @@ class Terminal:
         return shell.stdout
 
 
-def install(environment: Path) -> None:
-    """Put the packages of simple_ml's training into a virtual environment that a page will make.
-
-    pip then checks them instead of installing 400 MB anew, which the Dockerfile of simple_ml does, too.
-    """
-    (packages,) = (ROOT / ".venv/simple_ml-train").glob("lib/python*/site-packages")
-    folder = environment / packages.relative_to(ROOT / ".venv/simple_ml-train")
-    shutil.copytree(packages, folder, copy_function=os.link)
-
-
 @pytest.fixture
 def clone(tmp_path) -> Iterator[Path]:
     """A copy of what the repository holds, as `git clone` would give it. Its containers are removed in the end."""
     made = shutil.ignore_patterns(".git", ".venv", ".run", ".*_cache", "__pycache__", "model.onnx", "model.pkl", "sbom")
     shutil.copytree(ROOT, tmp_path / "clone", ignore=made)
-    for example in ("passing_arguments", "simple_ml"):
-        install(tmp_path / "clone" / example / ".venv")
     yield tmp_path / "clone"
     for name in docker("ps", "--all", "--quiet", "--filter", "label=page").split():
         docker("rm", "--force", name)

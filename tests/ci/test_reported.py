@@ -26,7 +26,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from support.inprocess import service
-from support.models import export, new_process
+from support.models import export
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -35,12 +35,6 @@ class Healthy(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200)
         self.end_headers()
-
-
-@pytest.fixture
-def real_process(monkeypatch) -> None:
-    """export() starts a new process as it does for people: here, that is what is tested."""
-    monkeypatch.setattr(new_process, "subprocess", subprocess)
 
 
 @pytest.fixture
@@ -69,7 +63,7 @@ def test_the_hour_that_occurs_twice(folder):
             assert [each["pointer"] for each in refused.json["errors"]] == ["#/1"]
 
 
-def test_catboost_with_texts(folder, real_process):
+def test_catboost_with_texts(folder):
     """Such a model can be pickled once: what comes of a second time ends the process that loads it."""
     X = pd.DataFrame({"review": ["good film", "bad film", "good plot", "bad plot"] * 20})
     model = CatBoostClassifier(iterations=5, verbose=0, allow_writing_files=False, text_features=["review"])
@@ -177,7 +171,7 @@ def test_large_forests_take_less_memory(folder, gaps, monkeypatch):
     assert [answer["prediction"] for answer in answers] == pytest.approx(model.predict(X).tolist(), abs=1e-5)
 
 
-def test_a_model_that_needs_more_memory(folder, capsys, monkeypatch, real_process):
+def test_a_model_that_needs_more_memory(folder, capsys, monkeypatch):
     """export() says so; what train.py itself has needed does not count."""
     np.ones(70_000_000)  # 560 MB
     X = pd.DataFrame({"a": range(20)})

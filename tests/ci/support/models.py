@@ -53,7 +53,6 @@ from sklearn.preprocessing import (
 )
 from sklearn.svm import SVC, LinearSVC, OneClassSVM
 from sklearn.tree import DecisionTreeRegressor
-from support import forked
 from threadpoolctl import threadpool_limits
 from typing import Any, NamedTuple
 from xgboost import XGBClassifier, XGBRegressor
@@ -72,7 +71,6 @@ from runtime.card import Column as Column
 threadpool_limits(1)  # so little data is slower on several processors
 # export() asks for each model, and the answer takes a tenth of a second
 importlib.metadata.packages_distributions = functools.cache(importlib.metadata.packages_distributions)
-new_process.subprocess = forked  # which saves a second for each model; tests of the process itself start real ones
 
 rng = np.random.default_rng(0)
 iris, diabetes = load_iris(as_frame=True), load_diabetes(as_frame=True)
