@@ -33,6 +33,7 @@ logs: python  ## show what the examples printed
 test: .venv/tests $(EXAMPLES:%=.venv/%) simple_ml/model.onnx  ## check that everything works on your machine (ARGS="-k iris": only some of it)
 	.venv/tests/bin/python -m pytest $(ARGS)
 
+# without the plugins of two packages, which no test uses, and which take a second to import
 test-all: environments  ## run every test, three at a time, also those that need Docker, npm and Chromium
 	.venv/ci/bin/python -m pytest -o norecursedirs= -p no:schemathesis -p no:hypothesispytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder $(ARGS)
 

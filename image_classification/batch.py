@@ -34,7 +34,7 @@ def main() -> None:
     # with a buffer, which the image's PYTHONUNBUFFERED takes away; a name that is not in UTF-8 gets backslashes
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="backslashreplace", newline="\n", closefd=False)
     try:
-        network = Network(model_file(Path(__file__).parent))
+        network = Network(model_file())
         network.check()
         sys.exit(predict(arguments.folder, network, way(network.card), arguments.strict))
     except (OSError, ValueError) as error:

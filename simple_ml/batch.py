@@ -18,19 +18,18 @@ from runtime import Model
 from runtime.card import NoAnswer
 from tqdm import tqdm
 from typing import NamedTuple, NoReturn, TextIO
-from urllib.parse import unquote
 from web import csv_text
 from web.body import MAX_BYTES
 from web.exchange import check
-from web.schema import MAX_MISTAKES, Schema, ignored_columns, most_rows, schema
+from web.schema import MAX_MISTAKES, Schema, most_rows, other_names, schema
 from werkzeug.exceptions import BadRequest, HTTPException
 
 BLOCK = 250_000  # bytes or characters of the file that are in memory at a time
-MOST = 10_000  # rows for which the model predicts at a time
+MAX_ROWS = 10_000  # rows for which the model predicts at a time
 LONG = f"The CSV file has a row of over {MAX_BYTES} characters."
 
 
-class Sheet(NamedTuple):
+class Layout(NamedTuple):
     """What holds for all rows of a file."""
 
     model: Model
@@ -70,7 +69,7 @@ def in_words(error: Exception) -> str:
         where = 'A container has only the folders that are mounted: -v "$PWD:/data:ro"'
         text = f"There is no {error.filename} here. {where}"
     elif isinstance(error, PermissionError):
-        todo = 'Start the container with --user "$(id -u)", or let all read it: chmod a+r'
+        todo = 'Start the container with --user "$(id -u)", or let all read it: chmod -R a+rX'
         text = f"User {os.getuid()} may not read {error.filename}. {todo}"
     elif isinstance(error, HTTPException):  # the service's own, for what is no CSV file
         text = str(error.description)
@@ -79,6 +78,10 @@ def in_words(error: Exception) -> str:
         text = "; ".join(": ".join([*map(str, each["loc"][-1:]), each["msg"]]) for each in details)
     elif isinstance(error, NoAnswer) and error.__cause__ and str(error.__cause__) != text:
         text += f" ({type(error.__cause__).__name__}: {error.__cause__})"
+    return printable(text)
+
+
+def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
@@ -86,18 +89,20 @@ def predict(path: Path, model: Model, strict: bool) -> bool:
     """Write the answer to each row of a file. Return whether there was a bad row."""
     types, encoding = schema(model.card), encoding_of(path)
     with path.open(encoding=encoding, newline="") as file:
-        sheet, ignored = opening(file, model, types)
-        sheet = sheet._replace(commas=any(has_comma(lines, file, sheet) for lines in parts(file, MOST, "reading")))
+        layout, ignored = read_header(file, model, types)
+        layout = layout._replace(
+            commas=any(has_comma(lines, file, layout) for lines in blocks(file, MAX_ROWS, "reading"))
+        )
     if ignored:
-        print(f"Not used by the model: {ignored}", file=sys.stderr)
+        print(f"Not used by the model: {printable(', '.join(ignored))}", file=sys.stderr)
     header = csv_text.header(model.card)
     count = bad = 0
     with path.open(encoding=encoding, newline="") as file:
-        opening(file, model, types)
+        read_header(file, model, types)
         write([header])
-        for lines in parts(file, min(MOST, max(1, most_rows(model.card) // 10)), "predicting"):
+        for lines in blocks(file, min(MAX_ROWS, max(1, most_rows(model.card) // 10)), "predicting"):
             answers: list[list] = []
-            for answer in answers_to(lines, file, sheet):
+            for answer in answers_to(lines, file, layout):
                 count += 1
                 if isinstance(answer, Exception):
                     bad += 1
@@ -151,7 +156,7 @@ def encoding_of(path: Path) -> str:
     return encoding
 
 
-def opening(file: TextIO, model: Model, types: Schema) -> tuple[Sheet, str]:
+def read_header(file: TextIO, model: Model, types: Schema) -> tuple[Layout, list[str]]:
     """Read the line with the names, and one before it that says the separator. Return also which columns are ignored.
 
     Raises HTTPException and ValidationError as the service does.
@@ -165,11 +170,11 @@ def opening(file: TextIO, model: Model, types: Schema) -> tuple[Sheet, str]:
     except (csv.Error, TypeError) as error:  # a TypeError for a separator that csv does not take
         raise BadRequest(f"The CSV file cannot be read ({error}).") from error
     check([{name: value for name, value in card.example.items() if name in names}], types)  # is a feature missing?
-    ignored = ignored_columns([dict.fromkeys(names) | card.example], card, is_list=True)
-    return Sheet(model, types, separator, names, False), unquote(ignored.get("Ignored-Columns", ""))
+    ignored = other_names([dict.fromkeys(names) | card.example], card, is_list=True)
+    return Layout(model, types, separator, names, False), ignored
 
 
-def parts(file: TextIO, most: int, doing: str) -> Iterator[list[str]]:
+def blocks(file: TextIO, most: int, doing: str) -> Iterator[list[str]]:
     """Yield the lines of a file: at most so many at a time, and fewer if they are long. Show how far it is read."""
     lines: list[str] = []
     length = 0
@@ -188,12 +193,12 @@ def parts(file: TextIO, most: int, doing: str) -> Iterator[list[str]]:
         progress.update(size - progress.n)
 
 
-def records(lines: list[str], file: TextIO, sheet: Sheet) -> Iterator[list[str] | Exception]:
+def records(lines: list[str], file: TextIO, layout: Layout) -> Iterator[list[str] | Exception]:
     """Yield the cells of each row, or what is wrong with it. The last row may go on in the file.
 
     The last one is a BadRequest if it is not known where the row ends.
     """
-    reader = csv_text.lines_of(chain(lines, short(file)), sheet.separator, sheet.model.card)
+    reader = csv_text.lines_of(chain(lines, limited(file)), layout.separator, layout.model.card)
     while reader.line_num < len(lines):
         before = reader.line_num
         try:
@@ -205,13 +210,13 @@ def records(lines: list[str], file: TextIO, sheet: Sheet) -> Iterator[list[str] 
                 return
             yield ValueError(f"It cannot be read ({error}).")
             continue
-        if len(cells) == len(sheet.names):
+        if len(cells) == len(layout.names):
             yield cells
         elif cells:  # empty lines are no rows
-            yield ValueError(f"It {csv_text.other_length(cells, sheet.names)}")
+            yield ValueError(f"It {csv_text.other_length(cells, layout.names)}")
 
 
-def short(file: TextIO) -> Iterator[str]:
+def limited(file: TextIO) -> Iterator[str]:
     """Yield lines of a file. Raises csv.Error after too many."""
     size = 0
     for line in file:
@@ -221,30 +226,30 @@ def short(file: TextIO) -> Iterator[str]:
         yield line
 
 
-def has_comma(lines: list[str], file: TextIO, sheet: Sheet) -> bool:
+def has_comma(lines: list[str], file: TextIO, layout: Layout) -> bool:
     """Return whether a number in some lines of a file has a decimal comma."""
     text = "".join(lines)
-    if '"' not in text and (sheet.separator == "," or "," not in text):
+    if '"' not in text and (layout.separator == "," or "," not in text):
         return False
-    found = [cells for cells in records(lines, file, sheet) if isinstance(cells, list)]
-    return csv_text.have_decimal_comma(csv_text.columns_of(found, sheet.names, sheet.model.card)) if found else False
+    found = [cells for cells in records(lines, file, layout) if isinstance(cells, list)]
+    return csv_text.have_decimal_comma(csv_text.columns_of(found, layout.names, layout.model.card)) if found else False
 
 
-def answers_to(lines: list[str], file: TextIO, sheet: Sheet) -> list[list | Exception]:
+def answers_to(lines: list[str], file: TextIO, layout: Layout) -> list[list | Exception]:
     """Return the answer to each row, in cells, or why there is none."""
-    text, card = "".join(lines), sheet.model.card
-    if not sheet.commas and '"' not in text:
-        table = csv_text.numbers_of(text, sheet.names, card, sheet.separator, len(lines))
+    text, card = "".join(lines), layout.model.card
+    if not layout.commas and '"' not in text:
+        table = csv_text.numbers_of(text, layout.names, card, layout.separator, len(lines))
         if table is not None:
             try:
-                return list(csv_text.cells_of(sheet.model.ask(table), card))
+                return list(csv_text.cells_of(layout.model.ask(table), card))
             except NoAnswer:
                 pass  # it is found below for which rows
-    rows = of_good(records(lines, file, sheet), lambda found: checked(found, sheet))
-    return of_good(rows, lambda good: answered(good, sheet.model))
+    rows = apply_to_good(records(lines, file, layout), lambda found: checked(found, layout))
+    return apply_to_good(rows, lambda good: answered(good, layout.model))
 
 
-def of_good(items: Iterator | list, change: Callable[[list], list]) -> list:
+def apply_to_good(items: Iterator | list, change: Callable[[list], list]) -> list:
     """Return what `change` makes of those items that are no errors, in their places."""
     items = list(items)
     good = [item for item in items if not isinstance(item, Exception)]
@@ -252,15 +257,15 @@ def of_good(items: Iterator | list, change: Callable[[list], list]) -> list:
     return [item if isinstance(item, Exception) else next(changed) for item in items]
 
 
-def checked(lines: list[list[str]], sheet: Sheet) -> list[dict | Exception]:
+def checked(lines: list[list[str]], layout: Layout) -> list[dict | Exception]:
     """Return rows as JSON has them, or what is wrong with each."""
     try:
-        rows = csv_text.rows_of(lines, sheet.names, sheet.model.card, sheet.separator, sheet.commas)
-        return [*check(rows, sheet.types)]
+        rows = csv_text.rows_of(lines, layout.names, layout.model.card, layout.separator, layout.commas)
+        return [*check(rows, layout.types)]
     except ValidationError as error:
         if len(lines) == 1:
             return [ValueError(in_words(error))]  # the error itself takes much memory
-    return [checked([cells], sheet)[0] for cells in lines]
+    return [checked([cells], layout)[0] for cells in lines]
 
 
 def answered(rows: list[dict], model: Model) -> list[list | Exception]:

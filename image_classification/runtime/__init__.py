@@ -53,9 +53,9 @@ FOLDER = Path(__file__).resolve().parent.parent
 FILES = {"model.tflite": "runtime.litert", "model.onnx": "runtime.onnx"}  # and what runs each
 
 
-def model_file(folder: Path = FOLDER) -> Path:
-    """Return the model file in a folder. Raises ValueError if there is none, or if there are two."""
-    there = [folder / name for name in FILES if (folder / name).exists()]
+def model_file() -> Path:
+    """Return the model file beside app.py. Raises ValueError if there is none, or if there are two."""
+    there = [FOLDER / name for name in FILES if (FOLDER / name).exists()]
     if len(there) != 1:
         which = "both" if there else "neither of"
         raise ValueError(f"There are {which} model.tflite and model.onnx here, and one is served: keep that one.")

@@ -125,7 +125,13 @@ def typed_dict(name: str, fields: dict[str, Any], extra: Literal["allow", "forbi
 
 
 def ignored_columns(rows: list[dict], card: Card, is_list: bool) -> dict[str, str]:
-    """Return the header Ignored-Columns: the names in rows that are no features. Without such names there is none.
+    """Return the header Ignored-Columns: the names in rows that are no features. Without such names there is none."""
+    names = [quote(name[:100], " /:()") or '""' for name in other_names(rows, card, is_list)]
+    return {"Ignored-Columns": ", ".join(names)} if names else {}
+
+
+def other_names(rows: list[dict], card: Card, is_list: bool) -> list[str]:
+    """Return the names in rows that are no features, at most MAX_IGNORED.
 
     Raises ValidationError for a name that is meant for a feature, so that a spelling mistake does not go unseen.
     """
@@ -137,7 +143,7 @@ def ignored_columns(rows: list[dict], card: Card, is_list: bool) -> dict[str, st
             others |= {name: number for name in row if name not in seen}
             seen |= row.keys()
     if not others:
-        return {}
+        return []
     unknown = others.keys() - {column.name for column in card.unread} - set(INDEX)
     if len(unknown) * len(features) > MAX_COMPARED:
         raise mistake({(): f"{len(unknown)} names are no features of the model, which are too many"})
@@ -145,8 +151,7 @@ def ignored_columns(rows: list[dict], card: Card, is_list: bool) -> dict[str, st
     if meant:
         places = {name: (others[name], name) if is_list else (name,) for name in meant}
         raise mistake({places[name]: f"The model has no such feature. Did you mean {meant[name]}?" for name in meant})
-    names = [quote(name[:100], " /:()") or '""' for name in others]
-    return {"Ignored-Columns": ", ".join(names[:MAX_IGNORED])}
+    return list(others)[:MAX_IGNORED]
 
 
 def mistake(details: dict[Place, str]) -> ValidationError:

@@ -84,7 +84,7 @@ def test_a_table_of_numbers(tmp_path, monkeypatch, capfd):
 
         table[bad, 0] = 1e36
         np.savetxt(file, table, fmt="%.1f", delimiter=",", header="f1,f2,f3", comments="")
-        monkeypatch.setattr(importlib.import_module("batch"), "MOST", 90)
+        monkeypatch.setattr(importlib.import_module("batch"), "MAX_ROWS", 90)
         assert run_main("simple_ml", monkeypatch, file) == 1
         answers, said = capfd.readouterr()
         (problem,) = posted(HEADER + "1e36,2,3").json["errors"]

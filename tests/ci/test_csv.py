@@ -303,7 +303,7 @@ def batch(client, tmp_path, monkeypatch, capfd) -> Callable[..., tuple[int, str,
     monkeypatch.setattr(sys, "stdout", sys.stdout)  # main() replaces it
 
     def run(body: str | bytes, *options: str, most: int = 7) -> tuple[int, str, str]:
-        monkeypatch.setattr(module, "MOST", most)
+        monkeypatch.setattr(module, "MAX_ROWS", most)
         (tmp_path / "rows.csv").write_bytes(body.encode() if isinstance(body, str) else body)
         capfd.readouterr()
         monkeypatch.setattr(sys, "argv", ["batch.py", str(tmp_path / "rows.csv"), *options])
