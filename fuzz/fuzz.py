@@ -104,7 +104,7 @@ def main() -> None:
     target, options = sys.argv[1], sys.argv[2:]
     example = target.removesuffix("_form")
     sys.path.insert(0, str(ROOT / example))
-    os.environ["PREDICT_TIMEOUT"] = "0"  # libFuzzer itself finds what takes long
+    os.environ["PREDICT_TIMEOUT"] = "0"  # libFuzzer uses the same timer, and finds what takes long
     with atheris.instrument_imports(include=INSTRUMENTED):
         app = importlib.import_module("app").app
     app.testing = True  # an exception reaches the fuzzer, instead of becoming a 500

@@ -52,16 +52,16 @@ def predict() -> Response:
     return jsonify(answers if len(answers) > 1 else answers[0])
 
 
-@predict_timeout
 def classify(file: IO[bytes], name: str) -> dict[str, Any]:
     """Return what the network answers; with `?input=1` also the picture that it saw. An error starts with `name`."""
     seen = {}
     try:
-        with decoded(file, preparation.smallest, network.shape[1]) as image:
+        with decoded(file, preparation.smallest, network.shape[1], predict_timeout) as image:
             picture, *others = preparation.prepare(image, network.card)
         if request.query_string and request.args.get("input") == "1":
             seen["input"] = picture.round().astype(int).squeeze(axis=2 if network.shape[2] == 1 else ()).tolist()
-        return network.predict(picture).fields() | preparation.more(network.predict, others) | seen
+        with predict_timeout:
+            return network.predict(picture).fields() | preparation.more(network.predict, others) | seen
     except NoAnswer as error:
         abort(problem(ERRORS.get(type(error), UnprocessableEntity)(f"{name}{error}"), **seen))
 

@@ -43,6 +43,7 @@ TOO_LARGE = (
     f"encoded BMP, and {MAX_MEMORY // 10**6} MB to decode it. Send it smaller, or as JPEG."
 )
 HOW_TO_SEND = 'Send the file itself, as it is on the disk: curl -F "file=@photo.jpg" or curl --data-binary @photo.jpg'
+NO_LIMIT = contextlib.nullcontext()
 one_small = threading.Lock()
 
 
@@ -169,13 +170,16 @@ def reading(file: IO[bytes]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def decoded(file: IO[bytes], smallest: int | None, width: int) -> Iterator[Image.Image]:
+def decoded(
+    file: IO[bytes], smallest: int | None, width: int, limit: contextlib.AbstractContextManager = NO_LIMIT
+) -> Iterator[Image.Image]:
     """Yield the picture in a file, upright, and hold its memory until the block ends.
 
     A large JPEG may be decoded at a fraction of its size, but not below `smallest` pixels; None: at its full size.
-    `width` is that of the network's input, in pixels. Raises TooLarge, NotAPicture, or NoAnswer for a damaged file.
+    `width` is that of the network's input, in pixels. `limit` is entered to read the header and, once there is memory,
+    again to decode: waiting does not count. Raises TooLarge, NotAPicture, or NoAnswer for a damaged file.
     """
-    with reading(file):
+    with limit, reading(file):
         image: Image.Image = Image.open(file, formats=FORMATS)
         most = MAX_RLE_PIXELS if image.info.get("compression") in BMP_RLE else MAX_PIXELS
         if image.width * image.height > most or max(image.size) > MAX_SIDE:
@@ -184,7 +188,8 @@ def decoded(file: IO[bytes], smallest: int | None, width: int) -> Iterator[Image
         was_turned = turned(image)
         if size > MAX_MEMORY:
             raise TooLarge(TOO_LARGE)
-    with room(size), contextlib.closing(image):  # closed first: its memory is free before the next picture takes it
+    # closed first: its memory is free before the next picture takes it
+    with room(size), limit, contextlib.closing(image):
         with reading(file):
             image.load()
             if turned(image) and not was_turned:  # a PNG may say so at its end

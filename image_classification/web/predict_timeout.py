@@ -2,29 +2,27 @@
 
 PREDICT_TIMEOUT is how many seconds a prediction may take: 60 if it is not set; 0 means that there is no limit.
 
-A thread looks four times a second. It ends a worker that hangs in an endless loop or waits for a lock, and says so. It
-cannot run while C code holds the interpreter's lock: then faulthandler's timer, which the thread otherwise puts off,
-writes the stacks and ends the worker, without the interpreter.
+A thread ends a worker that hangs in an endless loop or waits for a lock, and says so. It cannot run while C code holds
+the GIL (Python's global interpreter lock). Then a timer of the system ends the worker two seconds later, and
+faulthandler writes the stacks, which does not need the GIL. Windows has no such timer.
 """
 
 import faulthandler
 import os
+import signal
 import sys
 import threading
 import time
 import traceback
-from contextlib import ContextDecorator, suppress
+from contextlib import ContextDecorator
 from functools import cache
 
 MAX_SECONDS = 1_000_000
-PAUSE = 0.25  # seconds; to set the timer for each prediction would cost it 25 µs, and so it is 2
 GRACE = 2  # seconds more for the thread, which says what has happened, before the timer ends the worker
-STDERR = 2
+HAS_TIMER = hasattr(signal, "setitimer")
 
 running: dict[int, float] = {}  # the thread of each prediction, and when it began; the oldest comes first
-timed: float | None = None  # when the prediction began for which the timer is set
 lock = threading.Lock()
-busy = threading.Event()  # set as long as the timer is
 
 
 def limit() -> float:
@@ -49,59 +47,59 @@ class PredictTimeout(ContextDecorator):
     def __enter__(self) -> None:
         if SECONDS:
             with lock:
-                if not busy.is_set():
-                    start()
-                    set_timer(SECONDS)
-                    busy.set()
+                start()
                 running[threading.get_ident()] = time.monotonic()
+                if len(running) == 1:
+                    set_timer(SECONDS + GRACE)
 
     def __exit__(self, *_: object) -> None:
         if SECONDS:
+            thread = threading.get_ident()
             with lock:
-                if running.pop(threading.get_ident()) == timed:
-                    set_timer(SECONDS)  # the others may have just begun
+                was_oldest = next(iter(running)) == thread
+                del running[thread]
+                if was_oldest:
+                    set_timer(max(left(), 0) + GRACE if running else 0)
 
 
 predict_timeout = PredictTimeout()
 
 
+def left() -> float:
+    """Return how many seconds the oldest prediction still has; all of them if none runs."""
+    now = time.monotonic()
+    return next(iter(running.values()), now) + SECONDS - now
+
+
 def set_timer(seconds: float) -> None:
-    with suppress(RuntimeError):  # the timer is a thread, and the system has none left: the next try is soon
-        faulthandler.dump_traceback_later(seconds + GRACE, exit=True, file=STDERR)
+    """Let the system end this process after so many seconds; 0: never."""
+    if HAS_TIMER:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 @cache
 def start() -> None:
+    """Start the thread, and say what the timer does when it ends: faulthandler writes to stderr, and SIGALRM kills."""
+    if HAS_TIMER:
+        faulthandler.register(signal.SIGALRM, file=2, chain=True)
     threading.Thread(target=end_worker_after_predict_timeout, daemon=True).start()
 
 
-def end_worker_after_predict_timeout() -> None:  # the name stands among the stacks that faulthandler writes
-    global timed
-    while busy.wait():
-        time.sleep(PAUSE)
+def end_worker_after_predict_timeout() -> None:
+    while True:
         with lock:
-            if not running:
-                faulthandler.cancel_dump_traceback_later()  # else it would end a container that is paused for long
-                busy.clear()
-                continue
-            thread, timed = next(iter(running.items()))
-            left = timed + SECONDS - time.monotonic()
-            if left <= 0:
-                say(thread)
+            if (seconds := left()) <= 0:
+                say_where()
                 os._exit(1)
-            set_timer(left)
+        time.sleep(seconds)
 
 
-def say(thread: int) -> None:
+def say_where() -> None:
     print(
-        f"A prediction took longer than {SECONDS:g} s, beside {len(running) - 1} others, so this worker ends and its"
-        " other requests are lost. If it may take longer, set PREDICT_TIMEOUT to more seconds, or to 0 for no limit. It"
-        " was here:",
+        f"A prediction took longer than {SECONDS:g} s. {len(running) - 1} others ran beside it. This worker ends, and"
+        " its other requests are lost. If it may take longer, set PREDICT_TIMEOUT to more seconds, or to 0 for no"
+        " limit. It was here:",
         file=sys.stderr,
     )
-    traceback.print_stack(sys._current_frames()[thread])
+    traceback.print_stack(sys._current_frames()[next(iter(running))])
     sys.stderr.flush()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=start.cache_clear)  # no thread survives a fork

@@ -1,6 +1,8 @@
 """PREDICT_TIMEOUT: a worker in which a prediction hangs is replaced, and the other worker loses nothing."""
 
+import fcntl
 import http.client
+import io
 import json
 import onnx
 import os
@@ -9,8 +11,8 @@ import re
 import requests
 import runpy
 import shutil
-import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +21,11 @@ from examples import ROOT, free_port
 from helpers import copy_of, eventually, process, python
 from onnx import TensorProto, helper
 from pathlib import Path
+from PIL import Image
 from run import SETTINGS
+from support.inprocess import service as in_process
 from test_attack import workers
+from typing import Any
 from urllib.parse import urlsplit
 
 PREDICTING = ["passing_arguments", "simple_ml", "image_classification"]
@@ -39,6 +44,34 @@ def second_hangs(self):
 
 Interpreter.invoke = second_hangs
 """
+TIMER = """
+import json, predict_timeout, signal, threading
+
+entered, leave = threading.Event(), threading.Event()
+seen = []
+
+def see():
+    seen.append(signal.getitimer(signal.ITIMER_REAL)[0])
+
+def second():
+    with predict_timeout.predict_timeout:
+        entered.set()
+        leave.wait()
+
+with predict_timeout.predict_timeout:
+    see()
+    thread = threading.Thread(target=second)
+    thread.start()
+    entered.wait()
+    see()
+    if thread.ident in predict_timeout.running:
+        predict_timeout.running[thread.ident] -= 10  # as if it had begun so many seconds earlier
+see()
+leave.set()
+thread.join()
+see()
+print(json.dumps(seen))
+"""
 LOST = (http.client.HTTPException, ConnectionError)  # no answer, or a part of it
 HANGS = """
 import ctypes, os, threading, time
@@ -54,7 +87,7 @@ def predict(how: Annotated[str | float, Field(examples=["pid"])]) -> int:
     if how == "a lock":
         with lock, lock:
             pass
-    if how == "C code that holds the interpreter's lock":
+    if how == "C code that holds the GIL":
         ctypes.PyDLL(None).sleep(1000)
     if how == "C code for three seconds":
         ctypes.PyDLL(None).sleep(3)
@@ -94,7 +127,7 @@ def connect() -> Iterator[Callable[[str], http.client.HTTPConnection]]:
         yield lambda url: stack.enter_context(closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)))
 
 
-@pytest.mark.parametrize("how", ["a loop", "a lock", "C code that holds the interpreter's lock"])
+@pytest.mark.parametrize("how", ["a loop", "a lock", "C code that holds the GIL"])
 def test_what_hangs_is_replaced_under_load(connect, tmp_path, how):
     """The other worker answers all the while, and loses no request."""
     end: list[bool] = []
@@ -120,18 +153,17 @@ def test_what_hangs_is_replaced_under_load(connect, tmp_path, how):
     assert re.search(r'predict\.py", line 1\d,? in predict\n', log)
     assert "Unexpected exit from worker" in log
     if how.startswith("C"):
-        assert re.search(r"^Timeout \(0:00:0[23]", log, re.MULTILINE)
+        assert re.search(r"^Thread 0x\w+ \(most recent call first\):$", log, re.MULTILINE)
     else:
-        sentence = (
-            r"A prediction took longer than 1 s, beside \d others, so this worker ends and its other requests are"
-        )
+        sentence = r"A prediction took longer than 1 s\. \d others ran beside it\. This worker ends, and its"
         assert re.search(sentence, log)
+        assert "(most recent call first)" not in log
 
 
 def test_what_takes_less_is_not_ended(connect, tmp_path):
     """Two at a time, so that always one runs. The others wait for a thread: neither this nor a slow body counts.
 
-    Then one that holds the interpreter's lock for longer than its predecessor had left.
+    Then one that holds the GIL for longer than its predecessor had left.
     """
     settings = {"PREDICT_TIMEOUT": "4", "GRANIAN_WORKERS": "1", "GRANIAN_BLOCKING_THREADS": "3"}
     with service(tmp_path, **settings) as (url, _), ThreadPoolExecutor() as pool:
@@ -213,6 +245,54 @@ def test_a_health_check_that_hangs_without_respawn(tmp_path):
     assert re.search(r'app\.py", line \d+, in healthz\n', log)
 
 
+def test_waiting_for_memory_does_not_count(tmp_path):
+    """Large pictures are decoded one at a time, whatever the number of workers: here, another process decodes one."""
+    copy_of("image_classification", tmp_path)
+    shutil.copy(ROOT / "image_classification" / "model.tflite", tmp_path)
+    large = io.BytesIO()
+    with Image.open(ROOT / "image_classification" / "samples" / "seven.png") as picture:
+        picture.convert("RGB").resize((1500, 1500)).save(large, "PNG")
+    with (
+        process("image_classification", tmp_path, log=tmp_path / "log", PREDICT_TIMEOUT="1") as (url, server),
+        ThreadPoolExecutor() as pool,
+    ):
+        before = workers(server.pid)
+        with (tmp_path / "runtime" / "decode.py").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            waiting = pool.submit(requests.post, f"{url}/predict", large.getvalue(), timeout=60)
+            time.sleep(1.5)
+            assert not waiting.done()
+        answer = waiting.result()
+        assert (answer.status_code, answer.json()["prediction"]) == (200, 7)
+        assert workers(server.pid) == before
+
+
+def test_what_counts_of_a_picture(monkeypatch):
+    """To read its header, to decode it and to predict; but not to wait for memory in between."""
+    done: list[str] = []
+
+    def note(name: str, place: object, function: str) -> None:
+        before = getattr(place, function)
+
+        def noting(*args: Any, **more: Any) -> Any:
+            done.append(name)
+            return before(*args, **more)
+
+        monkeypatch.setattr(place, function, noting)
+
+    with in_process(ROOT / "image_classification") as client:
+        app, decode, timeout = (sys.modules[name] for name in ("app", "runtime.decode", "web.predict_timeout"))
+        note("begin", timeout.PredictTimeout, "__enter__")
+        note("end", timeout.PredictTimeout, "__exit__")
+        note("header", decode.Image, "open")
+        note("wait", decode, "room")
+        note("decode", decode.ImageOps, "exif_transpose")
+        note("predict", app.network, "predict")
+        picture = (ROOT / "image_classification" / "samples" / "seven.png").read_bytes()
+        assert client.post("/predict", data=picture).json["prediction"] == 7
+    assert " ".join(done) == "begin header end wait begin decode end begin predict end"
+
+
 @pytest.mark.parametrize("value", ["abc", "-1", "nan", "inf", "1e7", "60s"])
 def test_a_value_that_is_no_time(monkeypatch, value):
     monkeypatch.setenv("PREDICT_TIMEOUT", value)
@@ -228,12 +308,17 @@ def test_a_value_that_is_one(monkeypatch, value, seconds):
     assert runpy.run_path(str(FILE))["SECONDS"] == seconds
 
 
-def test_no_limit(monkeypatch):
-    monkeypatch.setenv("PREDICT_TIMEOUT", "0")
-    made = runpy.run_path(str(FILE))
-    with made["predict_timeout"]:
-        assert not made["running"]
-        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+@pytest.mark.parametrize(("value", "lasts"), {"0": [0, 0, 0, 0], "60": [62, 62, 52, 0]}.items())
+def test_the_timer(value, lasts):
+    """It is off without a limit; else it is set while a prediction runs, and put off when the oldest ends."""
+    done = subprocess.run(
+        [python("passing_arguments"), "-c", TIMER],
+        cwd=FILE.parent,
+        env=os.environ | {"PREDICT_TIMEOUT": value},
+        capture_output=True,
+        check=True,
+    )
+    assert [round(seconds) for seconds in json.loads(done.stdout)] == lasts
 
 
 @pytest.mark.parametrize("example", PREDICTING)
