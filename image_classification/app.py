@@ -40,7 +40,7 @@ def index() -> str:
 @predict_timeout
 def healthz() -> dict[str, str]:
     network.check()
-    return {"status": "ok", "version": network.version} | network.card.about
+    return {"status": "ok", "version": network.version, "input": network.card.way, "proof": network.card.proven}
 
 
 @app.post("/predict")

@@ -39,7 +39,7 @@ def index() -> str:
 @predict_timeout
 def healthz() -> dict:
     model.predict([model.card.example])
-    return {"status": "ok", "version": model.version, "model": model.card.about}
+    return {"status": "ok", "version": model.version, "model": model.card.about, "proof": model.card.proven}
 
 
 @app.post("/predict")
