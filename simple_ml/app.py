@@ -27,7 +27,7 @@ types = schema(model.card)
 
 app = Flask(__name__)
 app.register_blueprint(docs(model.card, types))  # /openapi.json for programs, /docs for people
-log = prediction_log(app, model.version)  # adds the header Model-Version; None, unless PREDICTION_LOG is set
+log = prediction_log(app, model.version)  # adds the header Model-Version; logs if PREDICTION_LOG says so
 
 
 @app.get("/")

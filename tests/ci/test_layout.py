@@ -125,6 +125,12 @@ def test_what_hangs_ends_alike():
     same([place / "predict_timeout.py" for place in places], ".+")
 
 
+def test_predictions_are_logged_alike():
+    """Only what a line is for, and how JSON is written, differs: it stands above."""
+    files = [ROOT / example / "web" / "prediction_log.py" for example in SHOWN]
+    assert "def finish(" in same(files, r"^MAX_LOGGED = .+")
+
+
 def test_apps_start_alike():
     assert "cli(default_map=settings" in same([ROOT / example / "app.py" for example in IMAGES], r"^if __name__ == .*")
 
