@@ -14,6 +14,9 @@ WORDS = {
     "simple_ml/README.md": 1700,
     "image_classification/README.md": 2300,
     "benchmarks/README.md": 900,
+    "docs/batch.md": 500,
+    "docs/operating.md": 3900,
+    "docs/prediction_log.md": 1000,
 }
 CLIENTS = ["passing_arguments", "simple_ml", "image_classification"]
 DOCKERFILES = sorted(ROOT.glob("*/Dockerfile*"))
