@@ -106,11 +106,11 @@ class Card:
         """How the answers of the file were compared with the model's own, in words."""
         if self.proof is None:
             return "The file does not say how its answers were compared with the model's own: export it again."
-        count = self.proof.predictions
+        lists, alone, count = self.proof.rows, self.proof.alone, self.proof.predictions
         notebook = f"All {count} answers are" if count else "It was not compared with"
         return (
-            f"The file gives the model's own answers: compared on {self.proof.rows} rows in lists and {self.proof.alone} "
-            f"alone, largest difference {self.proof.difference:.1g}. {notebook} the notebook's own predictions."
+            f"The file gives the model's own answers: compared on {lists} rows in lists and {alone} alone, "
+            f"largest difference {self.proof.difference:.1g}. {notebook} the notebook's own predictions."
         )
 
     @property
