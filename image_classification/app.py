@@ -11,7 +11,7 @@ from preprocess import way
 from runtime import Network, model_file
 from runtime.decode import NoAnswer, decoded
 from typing import IO, Any
-from web.body import ERRORS, Body, seen_input
+from web.body import ERRORS, Body, seen_input, without_input
 from web.openapi import docs
 from web.predict_timeout import predict_timeout
 from web.prediction_log import prediction_log
@@ -49,7 +49,7 @@ def predict() -> Response:
     with Body() as body:
         files = body.files()
         answers = [classify(file, f"File {n}: " if files[1:] else "") for n, file in enumerate(files, 1)]
-    log(body.traces, answers, len(files))
+    log(body.traces, without_input(answers), len(files))
     return jsonify(answers if len(answers) > 1 else answers[0])
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import shutil
 import threading
+from collections.abc import Iterable, Iterator
 from flask import abort, request
 from multipart import MultipartError, MultipartParser, ParserLimitReached
 from numpy.typing import NDArray
@@ -104,3 +105,9 @@ def seen_input(picture: NDArray) -> dict[str, Any]:
     if not request.query_string or request.args.get("input") != "1":  # to parse an empty query takes time, too
         return {}
     return {"input": picture.round().astype(int).squeeze(axis=2 if picture.shape[2] == 1 else ()).tolist()}
+
+
+def without_input(answers: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield answers for the log, which never holds a picture."""
+    for answer in answers:
+        yield {name: value for name, value in answer.items() if name != "input"}

@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from flask import Flask, g
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 from pydantic_core import to_json
 from time import perf_counter
 from typing import Any
 from werkzeug.wrappers import Response
 
 ONE, MANY = "row", "rows"
-LEFT_OUT: set[str] = set()  # fields of an answer: all are logged
 encode = partial(to_json, inf_nan_mode="null")
 
 MAX_LOGGED = 100  # of one request
@@ -57,16 +56,13 @@ def prediction_log(app: Flask, version: str) -> Log:
     def log(inputs: Iterable[dict[str, Any]], answers: Iterable[dict[str, Any]], count: int) -> None:
         ms = round(1000 * (perf_counter() - g.started), 3)
         about = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "version": version, "ms": ms}
-        said = [{"answer": without(LEFT_OUT, answer)} for answer in islice(answers, MAX_LOGGED)]
-        if WANTED == "1":
-            said = [{"input": value} | each for value, each in zip(inputs, said, strict=True)]
-        g.lines = [line(about | {ONE: number, MANY: count}, each) for number, each in enumerate(said, 1)]
+        values, lines = inputs if WANTED == "1" else repeat(None), []
+        for number, (value, answer) in enumerate(zip(values, islice(answers, MAX_LOGGED), strict=False), 1):
+            said = {"answer": answer} if value is None else {"input": value, "answer": answer}
+            lines.append(line(about | {ONE: number, MANY: count}, said))
+        g.lines = lines
 
     return log
-
-
-def without(names: set[str], fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if name not in names}
 
 
 def line(about: dict[str, Any], said: dict[str, Any]) -> bytes:
