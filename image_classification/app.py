@@ -5,13 +5,13 @@ New since simple_ml: files as input, and a model that was trained elsewhere.
 
 import json
 import os
-from flask import Flask, abort, jsonify, render_template, request
+from flask import Flask, abort, jsonify, render_template
 from granian.cli import cli
 from preprocess import way
 from runtime import Network, model_file
 from runtime.decode import NoAnswer, decoded
 from typing import IO, Any
-from web.body import ERRORS, Body
+from web.body import ERRORS, Body, seen_input, without_input
 from web.openapi import docs
 from web.predict_timeout import predict_timeout
 from web.prediction_log import prediction_log
@@ -40,7 +40,7 @@ def index() -> str:
 @predict_timeout
 def healthz() -> dict[str, str]:
     network.check()
-    return {"status": "ok", "version": network.version} | network.card.about
+    return {"status": "ok", "version": network.version, "input": network.card.way, "proof": network.card.proven}
 
 
 @app.post("/predict")
@@ -48,18 +48,18 @@ def predict() -> Response:
     """Answer one picture with an object, and several pictures with a list of objects."""
     with Body() as body:
         files = body.files()
-        answers = log(files, (classify(file, f"File {n}: " if files[1:] else "") for n, file in enumerate(files, 1)))
+        answers = [classify(file, f"File {n}: " if files[1:] else "") for n, file in enumerate(files, 1)]
+    log(body.traces, without_input(answers), len(files))
     return jsonify(answers if len(answers) > 1 else answers[0])
 
 
 def classify(file: IO[bytes], name: str) -> dict[str, Any]:
     """Return what the network answers; with `?input=1` also the picture that it saw. An error starts with `name`."""
-    seen = {}
+    seen: dict[str, Any] = {}
     try:
         with decoded(file, preparation.smallest, network.shape[1], predict_timeout) as image:
             picture, *others = preparation.prepare(image, network.card)
-        if request.query_string and request.args.get("input") == "1":
-            seen["input"] = picture.round().astype(int).squeeze(axis=2 if network.shape[2] == 1 else ()).tolist()
+        seen = seen_input(picture)
         with predict_timeout:
             return network.predict(picture).fields() | preparation.more(network.predict, others) | seen
     except NoAnswer as error:

@@ -27,7 +27,7 @@ types = schema(model.card)
 
 app = Flask(__name__)
 app.register_blueprint(docs(model.card, types))  # /openapi.json for programs, /docs for people
-log = prediction_log(app, model.version)  # adds the header Model-Version; None, unless PREDICTION_LOG is set
+log = prediction_log(app, model.version)  # adds the header Model-Version; logs if PREDICTION_LOG says so
 
 
 @app.get("/")
@@ -39,7 +39,7 @@ def index() -> str:
 @predict_timeout
 def healthz() -> dict:
     model.predict([model.card.example])
-    return {"status": "ok", "version": model.version, "model": model.card.about}
+    return {"status": "ok", "version": model.version, "model": model.card.about, "proof": model.card.proven}
 
 
 @app.post("/predict")

@@ -207,7 +207,15 @@ def export(
     others = [name for name in FILES if name != target.name and target.with_name(name).exists()]
     if others and target.name in FILES:
         print(f"{others[0]} is here, too, and one of them is served: remove it.")
-    print(card.way + (predicted.left_out + note if predictions is not None else ""))
+    print(f"{card.way}: {agreement(card)}" + (predicted.left_out + note if predictions is not None else ""))
+
+
+def agreement(card: Card) -> str:
+    """Say whether the notebook's own predictions were there, and how close the answers are to them."""
+    if not (card.proof and card.proof.with_predictions):
+        return "not compared with your notebook"
+    count = card.proof.compared
+    return f"{count} of {count} files agree with the notebook to {card.proof.difference:.1g}"
 
 
 def check_options(given: dict[str, Any], choices: dict[str, tuple]) -> None:

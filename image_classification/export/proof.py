@@ -427,7 +427,7 @@ def probes(size: tuple[int, int]) -> list[Image.Image]:
 
 
 def described(guess: Guess, card: Card) -> str:
-    return guess.on(replace(card, proof=None)).way.rpartition(":")[0]
+    return guess.on(card).way
 
 
 def ambiguous(best: Guess, others: list[Guess], card: Card, count: int) -> str:

@@ -68,7 +68,7 @@ class Card:
 
     @property
     def way(self) -> str:
-        """How a picture becomes the input, in words, and whether that was compared with the notebook."""
+        """How a picture becomes the input, in words."""
         colour = "grey" if self.channels == 1 else "BGR" if self.bgr else "RGB"
         parts = [in_words(self.mean, self.scale), colour]
         if self.preprocess != "photo":
@@ -76,7 +76,7 @@ class Card:
         parts += [self.resize if self.resize != "none" else "not resized", self.fitted]
         if self.standardize:
             parts.insert(1, "standardized by picture")
-        return f"{', '.join(parts)}: {self.compared}"
+        return ", ".join(parts)
 
     @property
     def fitted(self) -> str:
@@ -87,26 +87,17 @@ class Card:
         return {"stretch": "stretched", "crop": "cropped", "crop-exact": "cropped exactly", "pad": "padded"}[self.fit]
 
     @property
-    def about(self) -> dict[str, str]:
-        """What /healthz says of the network."""
-        return {"input": self.way, "proof": self.proven}
-
-    @property
     def proven(self) -> str:
         """How the answers of the file were compared, in words."""
         if self.proof is None:
             return "The file does not say how its answers were compared with the network's own: export it again."
-        whom = "predictions of the notebook" if self.proof.with_predictions else "answers of the network itself"
-        more = "" if self.proof.with_predictions else " Not compared with the predictions of the notebook."
-        said = f"compared on {self.proof.compared} pictures, largest difference {self.proof.difference:.1g}"
-        return f"The file gives the {whom}: {said}.{more}"
-
-    @property
-    def compared(self) -> str:
-        if not (self.proof and self.proof.with_predictions):
-            return "not compared with your notebook"
-        count = self.proof.compared
-        return f"{count} of {count} files agree with the notebook to {self.proof.difference:.1g}"
+        count, difference = f"{self.proof.compared} pictures", f"largest difference {self.proof.difference:.1g}"
+        if self.proof.with_predictions:
+            return f"The file gives the notebook's own predictions: compared on {count}, {difference}."
+        return (
+            f"The file gives the network's own answers: compared on {count}, random ones included, {difference}. "
+            "It was not compared with the notebook's own predictions."
+        )
 
 
 def read(text: str | bytes) -> Card:

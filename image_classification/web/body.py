@@ -1,12 +1,16 @@
-"""Read the body of a request, without running out of memory when many large ones come at once."""
+"""Read a request: its body, without running out of memory when many large ones come at once, and its query."""
 
+import hashlib
 import io
 import shutil
 import threading
+from collections.abc import Iterable, Iterator
 from flask import abort, request
 from multipart import MultipartError, MultipartParser, ParserLimitReached
+from numpy.typing import NDArray
 from runtime.decode import NotAPicture, TooLarge
-from typing import IO
+from typing import IO, Any
+from web.prediction_log import MAX_LOGGED, WANTED
 from werkzeug.exceptions import RequestEntityTooLarge, ServiceUnavailable, UnsupportedMediaType
 from werkzeug.wrappers import Response
 
@@ -58,13 +62,18 @@ class Body:
         return piece
 
     def files(self) -> list[IO[bytes]]:
-        """Return the files in the field `file` of a form, or the body itself as the only file."""
+        """Return the files in the field `file` of a form, or the body itself as the only file.
+
+        `traces` is then what the log says of them, read before the decoders close them.
+        """
         if request.mimetype == "multipart/form-data":
-            return self.files_of_form(request.mimetype_params.get("boundary", ""))
-        file = io.BytesIO()
-        shutil.copyfileobj(self, file)
-        file.seek(0)
-        return [file]
+            files = self.files_of_form(request.mimetype_params.get("boundary", ""))
+        else:
+            files = [io.BytesIO()]
+            shutil.copyfileobj(self, files[0])
+            files[0].seek(0)
+        self.traces = [traces(file) for file in files[:MAX_LOGGED]] if WANTED == "1" else []
+        return files
 
     def files_of_form(self, boundary: str) -> list[IO[bytes]]:
         # not Flask's request.files, which takes a third of the time of a request; in memory, since no disk is writable
@@ -77,3 +86,28 @@ class Body:
         except MultipartError as error:
             abort(400, f'The form is damaged ({error}). Let the client make it: curl -F "file=@photo.jpg"')
         return files or abort(400, 'Send a picture in the field "file" of a form: curl -F "file=@photo.jpg"')
+
+
+def traces(file: IO[bytes]) -> dict[str, Any]:
+    """Return how many bytes a file has, and its SHA-256, by which it can be found among others."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    checksum = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    file.seek(0)
+    return {"bytes": size, "sha256": checksum}
+
+
+def seen_input(picture: NDArray) -> dict[str, Any]:
+    """Return what `?input=1` adds to an answer: the picture that the network saw, (height, width, channels).
+
+    A grey one has no axis of channels. Without that query there is nothing to add.
+    """
+    if not request.query_string or request.args.get("input") != "1":  # to parse an empty query takes time, too
+        return {}
+    return {"input": picture.round().astype(int).squeeze(axis=2 if picture.shape[2] == 1 else ()).tolist()}
+
+
+def without_input(answers: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield answers for the log, which never holds a picture."""
+    for answer in answers:
+        yield {name: value for name, value in answer.items() if name != "input"}

@@ -99,19 +99,18 @@ class Card:
     @property
     def about(self) -> dict[str, Any]:
         """What /healthz says of the model."""
-        said = {"title": self.title, "description": self.description, "trained": self.training}
-        return said | {"proof": self.proven}
+        return {"title": self.title, "description": self.description, "trained": self.training}
 
     @property
     def proven(self) -> str:
         """How the answers of the file were compared with the model's own, in words."""
         if self.proof is None:
             return "The file does not say how its answers were compared with the model's own: export it again."
-        count = self.proof.predictions
-        notebook = f"All {count} answers are those" if count else "Not compared with the predictions"
+        lists, alone, count = self.proof.rows, self.proof.alone, self.proof.predictions
+        notebook = f"All {count} answers are" if count else "It was not compared with"
         return (
-            f"The file answers as the model itself: compared on {self.proof.rows} rows in lists and {self.proof.alone} "
-            f"alone, largest difference {self.proof.difference:.1g}. {notebook} of the notebook."
+            f"The file gives the model's own answers: compared on {lists} rows in lists and {alone} alone, "
+            f"largest difference {self.proof.difference:.1g}. {notebook} the notebook's own predictions."
         )
 
     @property

@@ -1,15 +1,16 @@
 """Parse the rows of a request and write its answer: as JSON or, where the Content-Type is text/csv, as CSV."""
 
 import re
+from collections.abc import Iterator
 from flask import request
 from pydantic import ValidationError
 from pydantic_core import to_json
 from runtime import Model, Rows, one_by_one
-from runtime.card import Card
+from runtime.card import Answers, Card
 from typing import Any, NamedTuple
 from web.body import is_csv
 from web.csv_text import Sheet, read, write, write_for_excel
-from web.prediction_log import MAX_ROWS, Log
+from web.prediction_log import MAX_LOGGED, Log
 from web.schema import Schema, ignored_columns, with_cells
 
 
@@ -40,12 +41,11 @@ def check(rows: list[dict], types: Schema) -> list[dict]:
         raise with_cells(error) from None
 
 
-def respond(parsed: Parsed, model: Model, log: Log | None) -> tuple[str | bytes, int, dict[str, str], str]:
+def respond(parsed: Parsed, model: Model, log: Log) -> tuple[str | bytes, int, dict[str, str], str]:
     """Return the body, status, headers and type of the answer. For CSV, `Accept: application/json` asks for JSON, and
     `?for=excel` for the whole table, as Excel opens it. Raises NoAnswer."""
     sheet, headers, answers = parsed.sheet, parsed.headers, model.answers(parsed.rows)
-    if log:
-        log(features(parsed.rows, model.card), model.named(answers.first(MAX_ROWS)), len(answers.predictions))
+    log(features(parsed.rows, model.card), first_named(answers, model), len(answers.predictions))
     if sheet and request.args.get("for") == "excel":
         return write_for_excel(answers, model.card, sheet), 200, headers, "text/csv"
     if sheet and request.accept_mimetypes.best_match(["text/csv", "application/json"]) != "application/json":
@@ -54,11 +54,17 @@ def respond(parsed: Parsed, model: Model, log: Log | None) -> tuple[str | bytes,
     return to_json(named if parsed.is_list else named[0]) + b"\n", 200, headers, "application/json"
 
 
-def features(rows: Rows, card: Card) -> list[dict[str, Any]]:
-    """Return the first rows for the log, without the columns that the model does not use."""
+def features(rows: Rows, card: Card) -> Iterator[dict[str, Any]]:
+    """Yield the first rows for the log, without the columns that the model does not use."""
     if isinstance(rows, dict):
-        rows = one_by_one({name: values[:MAX_ROWS] for name, values in rows.items()})
-    return [{column.name: row[column.name] for column in card.columns} for row in rows[:MAX_ROWS]]
+        rows = one_by_one({name: values[:MAX_LOGGED] for name, values in rows.items()})
+    for row in rows[:MAX_LOGGED]:
+        yield {column.name: row[column.name] for column in card.columns}
+
+
+def first_named(answers: Answers, model: Model) -> Iterator[dict[str, Any]]:
+    """Yield the first answers for the log. A generator, like `features`: nothing of it runs while the log is off."""
+    yield from model.named(answers.first(MAX_LOGGED))
 
 
 def hint(body: bytearray) -> str:

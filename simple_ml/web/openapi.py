@@ -18,9 +18,10 @@ HEALTH = {
     "properties": {
         "status": {"const": "ok"},
         "version": VERSION,
-        "model": {"type": "object", "description": "What model this is, and how its file was compared with it"},
+        "model": {"type": "object", "description": "What model this is"},
+        "proof": {"type": "string", "description": "How the answers of the model file were compared"},
     },
-    "required": ["status", "version", "model"],
+    "required": ["status", "version", "model", "proof"],
 }
 MISTAKE = {
     "type": "object",

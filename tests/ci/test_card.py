@@ -70,12 +70,12 @@ PROOF = {"compared": 12, "kept": 6, "difference": 0.00042, "versions": {"numpy":
         (None, "The file does not say how its answers were compared with the network's own: export it again."),
         (
             PROOF | {"with_predictions": True},
-            "The file gives the predictions of the notebook: compared on 12 pictures, largest difference 0.0004.",
+            "The file gives the notebook's own predictions: compared on 12 pictures, largest difference 0.0004.",
         ),
         (
             PROOF | {"with_predictions": False},
-            "The file gives the answers of the network itself: compared on 12 pictures, largest difference 0.0004. "
-            "Not compared with the predictions of the notebook.",
+            "The file gives the network's own answers: compared on 12 pictures, random ones included, largest "
+            "difference 0.0004. It was not compared with the notebook's own predictions.",
         ),
     ],
 )
@@ -87,7 +87,7 @@ def test_the_proof_is_shown(proof, said, tmp_path):
 
 
 def test_the_shipped_file_says_how_it_was_compared():
-    assert card.read(json.dumps(CARD)).proven.startswith("The file gives the answers of the network itself: compared ")
+    assert card.read(json.dumps(CARD)).proven.startswith("The file gives the network's own answers: compared ")
 
 
 def test_what_is_written_is_read():

@@ -229,7 +229,7 @@ def test_the_log_holds_cells_as_json_has_them(folder, monkeypatch, capfdbinary):
 
 
 def test_the_ranges_of_training(folder):
-    """They are in the model file, for docs/operating.md; no page and no document shows them."""
+    """They are in the model file, for docs/prediction_log.md; no page and no document shows them."""
     columns = {column.name: column for column in Model(folder / "model.pkl").card.columns}
     assert {name: (column.lowest, column.highest) for name, column in columns.items()} == {
         "town": (None, None),

@@ -14,6 +14,9 @@ WORDS = {
     "simple_ml/README.md": 1700,
     "image_classification/README.md": 2300,
     "benchmarks/README.md": 900,
+    "docs/batch.md": 500,
+    "docs/operating.md": 3900,
+    "docs/prediction_log.md": 1000,
 }
 CLIENTS = ["passing_arguments", "simple_ml", "image_classification"]
 DOCKERFILES = sorted(ROOT.glob("*/Dockerfile*"))
@@ -123,6 +126,12 @@ def test_clients_post_alike():
 def test_what_hangs_ends_alike():
     places = [ROOT / "passing_arguments", ROOT / "simple_ml" / "web", ROOT / "image_classification" / "web"]
     same([place / "predict_timeout.py" for place in places], ".+")
+
+
+def test_predictions_are_logged_alike():
+    """Only what a line is for, and how JSON is written, differs: it stands above."""
+    files = [ROOT / example / "web" / "prediction_log.py" for example in SHOWN]
+    assert "def finish(" in same(files, r"^MAX_LOGGED = .+")
 
 
 def test_apps_start_alike():

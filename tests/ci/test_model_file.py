@@ -67,20 +67,25 @@ def test_a_card_that_does_not_fit(kind, change, reason, files, tmp_path):
 
 
 PROOF = {"rows": 773, "alone": 71, "kinds": ["rows of X"], "difference": 7.62e-07, "packages": {"numpy": "2.4.6"}}
-COMPARED = "The file answers as the model itself: compared on 773 rows in lists and 71 alone, largest difference 8e-07."
+COMPARED = (
+    "The file gives the model's own answers: compared on 773 rows in lists and 71 alone, largest difference 8e-07."
+)
 
 
 @pytest.mark.parametrize(
     ("proof", "said"),
     [
         (None, "The file does not say how its answers were compared with the model's own: export it again."),
-        (PROOF | {"predictions": 0}, f"{COMPARED} Not compared with the predictions of the notebook."),
-        (PROOF | {"predictions": 150}, f"{COMPARED} All 150 answers are those of the notebook."),
+        (PROOF | {"predictions": 0}, f"{COMPARED} It was not compared with the notebook's own predictions."),
+        (PROOF | {"predictions": 150}, f"{COMPARED} All 150 answers are the notebook's own predictions."),
     ],
 )
 def test_the_proof_is_shown(proof, said, files, tmp_path):
     with service(with_card(files["onnx"], lambda card: card.update(proof=proof), tmp_path)) as client:
-        assert client.get("/healthz").json["model"]["proof"] == said
+        health = client.get("/healthz").json
+        assert set(health) == {"status", "version", "model", "proof"}
+        assert health["proof"] == said
+        assert set(health["model"]) == {"title", "description", "trained"}
         assert f"<p>{said}</p>" in html.unescape(client.get("/").text)
         assert client.get("/openapi.json").json["info"]["description"].endswith(f"measurements.\n\n{said}")
 
@@ -95,7 +100,7 @@ def test_a_file_from_before_the_proof_and_the_ranges(kind, files, tmp_path):
 
     with service(with_card(files[kind], older, tmp_path)) as client:
         assert client.post("/predict", json={"f1": 4, "f2": 5, "f3": 10}).json["prediction"] == "virginica"
-        assert "export it again" in client.get("/healthz").json["model"]["proof"]
+        assert "export it again" in client.get("/healthz").json["proof"]
 
 
 def test_no_file(tmp_path):

@@ -46,17 +46,18 @@ def test_a_network_of_pytorch_is_served_with_its_own_answers(ours, name, folder,
     assert (NETWORKS / f"{name}.onnx").stat().st_size < 200_000
     ours.export(NETWORKS / f"{name}.onnx", case["labels"], tmp_path / "model.onnx", **case["options"])
     way = capsys.readouterr().out.splitlines()[-1]
-    assert way.endswith("not compared with your notebook")
+    way, _, compared = way.rpartition(": ")
+    assert compared == "not compared with your notebook"
     with served(tmp_path / "model.onnx", tmp_path) as client:
         health = client.get("/healthz").json
         assert list(health) == ["status", "version", "input", "proof"]
         assert (health["status"], health["input"]) == ("ok", way)
         assert re.fullmatch(
-            r"The file gives the answers of the network itself: compared on \d+ pictures, largest difference \S+\. "
-            r"Not compared with the predictions of the notebook\.",
+            r"The file gives the network's own answers: compared on \d+ pictures, random ones included, largest "
+            r"difference \S+\. It was not compared with the notebook's own predictions\.",
             health["proof"],
         )
-        assert way in client.get("/").text
+        assert f"input: {way}</p>" in client.get("/").text
         for path, want in case["answers"].items():
             answer = client.post("/predict", data=(folder / path).read_bytes()).json
             assert answer["probabilities"] == pytest.approx(dict(zip(case["labels"], want, strict=True)), abs=0.01)

@@ -77,8 +77,8 @@ def test_it_finds_how_the_notebook_prepares_pictures(name, ours, folder, tmp_pat
         copy = copy_of("image_classification", tmp_path / "copy")
         shutil.copy(tmp_path / "model.onnx", copy)
         with service(copy) as client:
-            assert client.get("/healthz").json["input"] == way
-            said = "The file gives the predictions of the notebook: compared on 24 pictures, largest difference "
+            assert client.get("/healthz").json["input"] == FOUND[name]  # `proof` says how it was compared
+            said = "The file gives the notebook's own predictions: compared on 24 pictures, largest difference "
             assert client.get("/healthz").json["proof"].startswith(said)
             for path, want in answers.items():
                 answer = client.post("/predict", data=(folder / path).read_bytes()).json
@@ -278,6 +278,4 @@ def test_a_standardized_picture_is_that_of_tensorflow(ours, tmp_path):
     want = ((picture - picture.mean()) / picture.std()).transpose(2, 0, 1)[np.newaxis]
     assert network.tensor(picture) == pytest.approx(want, abs=1e-4)
     assert not network.tensor(np.full((64, 64, 3), 90, np.float32)).any()
-    assert network.card.way == "0..255, standardized by picture, RGB, pil-bilinear, stretched: " + (
-        "not compared with your notebook"
-    )
+    assert network.card.way == "0..255, standardized by picture, RGB, pil-bilinear, stretched"

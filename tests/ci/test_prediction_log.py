@@ -101,9 +101,22 @@ def test_off(example, setting, monkeypatch, printed):
 def test_another_setting_is_refused(example, setting, monkeypatch):
     with pytest.raises(SystemExit) as end, logging(monkeypatch, example, setting):
         pass
-    assert str(end.value) == (
-        f"PREDICTION_LOG is {setting!r}: set it to 1, to answers (without the input), or to 0 (off)."
-    )
+    todo = "set it to 1, to answers (without the input), or to 0 (off)"
+    assert str(end.value) == f"PREDICTION_LOG={setting} cannot be used: {todo}."
+
+
+def never() -> Iterator[dict[str, Any]]:
+    yield pytest.fail("nothing asks for it")
+
+
+@pytest.mark.parametrize("example", FILES)
+@pytest.mark.parametrize("setting", ["0", "answers"])
+def test_what_is_not_logged_is_not_made(example, setting, monkeypatch, printed):
+    with logging(monkeypatch, example, setting) as client, client.application.test_request_context():
+        client.application.preprocess_request()
+        answers = iter([{"prediction": 1}]) if setting == "answers" else never()
+        assert import_module("app").log(never(), answers, 1) is None
+    assert printed() == []  # log() itself writes nothing: what it has made is written after the answer
 
 
 def test_a_row(monkeypatch, printed):
@@ -255,8 +268,26 @@ def test_a_full_disk_keeps_no_answer_back(example, monkeypatch):
         assert client.post("/predict", data=request_of(example)[2]).status_code == 200
 
 
+@pytest.mark.parametrize("example", FILES)
+def test_a_slow_log_keeps_no_other_request_waiting(example, monkeypatch):
+    """When lines are written, the request has given back what it held of the worker."""
+    held = []
+    with logging(monkeypatch, example) as client:
+        body = import_module("web.body")
+
+        def slow(_: int, text: bytes) -> int:
+            long_body = getattr(body, "one_long_body", body.lock)  # image_classification has no such lock
+            held.append((long_body.locked(), body.free))
+            return len(text)
+
+        monkeypatch.setattr(os, "write", slow)
+        data = json.dumps([ROW] * 400) if example == "simple_ml" else SEVEN
+        assert client.post("/predict", data=data).status_code == 200
+        assert set(held) == {(False, body.MAX_BYTES_AT_ONCE)}
+
+
 def test_two_workers_share_a_pipe(tmp_path):
-    """Each of their lines is whole, however long it is, and however slowly somebody reads."""
+    """Each of their lines is whole, however long it is, and however slowly somebody reads. No worker ends for that."""
     names = {"f1": "a" * 1500, "f2": "b" * 1500, "f3": "c" * 1500}
 
     def longer(card: dict) -> None:
@@ -270,13 +301,14 @@ def test_two_workers_share_a_pipe(tmp_path):
 
     def read() -> None:
         with (tmp_path / "log").open("rb", buffering=0) as pipe:
-            while piece := pipe.read(5000):
+            for number, piece in enumerate(iter(lambda: pipe.read(5000), b"")):
                 text.extend(piece)
-                time.sleep(0.0005)  # so that it is full, and workers wait for it in turn
+                # so that it is full, and workers wait for it in turn; and once for longer than PREDICT_TIMEOUT
+                time.sleep(5 if number == 100 else 0.0005)
 
     reader = threading.Thread(target=read)
     reader.start()
-    with process("simple_ml", folder, log=tmp_path / "log", PREDICTION_LOG="1") as (url, server):
+    with process("simple_ml", folder, log=tmp_path / "log", PREDICTION_LOG="1", PREDICT_TIMEOUT="3") as (url, server):
         assert SETTINGS["GRANIAN_WORKERS"] == "2"
         children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
         before = [cpu(child) for child in children]
@@ -298,8 +330,8 @@ def cpu(pid: str) -> int:
 
 
 def test_a_week_of_inputs_is_compared_with_the_training(monkeypatch, capfdbinary, tmp_path):
-    """The lines of docs/operating.md, on a log of two models."""
-    page = (ROOT / "docs" / "operating.md").read_text()
+    """The lines of docs/prediction_log.md, on a log of two models."""
+    page = (ROOT / "docs" / "prediction_log.md").read_text()
     (code,) = re.findall(r"^```python\n(.+?)^```", page, re.DOTALL | re.MULTILINE)
     assert len(code.splitlines()) <= 12
     with logging(monkeypatch, "simple_ml") as client:

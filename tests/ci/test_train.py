@@ -63,7 +63,7 @@ def test_what_it_trains_is_served(printed_digits, folder):
         answer = requests.post(f"{url}/predict", files={"file": sample}, timeout=10).json()
         proof = requests.get(f"{url}/healthz", timeout=10).json()["proof"]
     assert list(answer["probabilities"]) == list("0123456789")
-    assert proof.startswith("The file gives the answers of the network itself: compared on 120 pictures")
+    assert proof.startswith("The file gives the network's own answers: compared on 120 pictures, random ones included")
 
 
 @pytest.mark.docker
