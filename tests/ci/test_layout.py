@@ -131,7 +131,7 @@ def test_what_hangs_ends_alike():
 def test_predictions_are_logged_alike():
     """Only what a line is for, and how JSON is written, differs: it stands above."""
     files = [ROOT / example / "web" / "prediction_log.py" for example in SHOWN]
-    assert "def finish(" in same(files, r"^MAX_LOGGED = .+")
+    assert "def write(" in same(files, r"^MAX_LOGGED = .+")
 
 
 def test_apps_start_alike():
