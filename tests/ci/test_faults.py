@@ -283,19 +283,22 @@ def slow_clients(url: str, count: int, sent: bytes) -> Iterator[None]:
         yield
 
 
-@pytest.mark.docker
-@pytest.mark.parametrize("slow", SLOW)
-@pytest.mark.parametrize("example", IMAGES)
-def test_two_hundred_slow_clients_do_not_keep_another_waiting(running, example, slow):
-    url = running(example, "container")
-    with slow_clients(url, 200, SLOW[slow]):
-        for _ in range(100):
-            assert requests.get(f"{url}/healthz", timeout=STARVED).ok
-
-
 def listening(name: str) -> int:
     """Return how many sockets of a container listen on port 5000 (1388 in hexadecimal), as proc_pid_net(5) says."""
     return len(re.findall(r":1388 \w+:0000 0A ", inside(name, "cat /proc/net/tcp")))
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("example", IMAGES)
+def test_two_hundred_slow_clients_do_not_keep_another_waiting(image, example):
+    with container(image(example)) as (port, name):
+        url = f"http://127.0.0.1:{port}"
+        eventually("both workers listen, each on a socket of its own", lambda: listening(name) == 2)
+        for slow, sent in SLOW.items():
+            with slow_clients(url, 200, sent):
+                for number in range(100):
+                    print(slow, number)
+                    assert requests.get(f"{url}/healthz", timeout=STARVED).ok
 
 
 @pytest.mark.docker
