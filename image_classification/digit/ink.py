@@ -21,6 +21,8 @@ GRID = 64  # longest side at which the paper's brightness is estimated
 BLOCKS = 8  # parts of the width in which ruled lines are searched for
 THIN = 2  # pixels; a line is at most twice as thick
 STEEP = 0.1  # of a ruled line: rows for each column
+OUTER = 5  # a fifth of the picture at each side: where the lines of a cell are
+LINED = 0.6  # of the strongest ink: the mean of a row that is a line of a cell
 FAINT = 0.15  # of a ruled line, compared to the strongest ink: those that are fainter do no harm
 
 
@@ -214,6 +216,32 @@ def quantile(values: NDArray, part: float) -> float:
     if np.count_nonzero(some == lowest) > place:  # as on plain paper, and faster than sorting
         return float(lowest)
     return float(np.sort(some)[place])  # np.partition is slow on ties
+
+
+def cell(grey: Image.Image) -> tuple[int, int, int, int] | None:
+    """Return left, top, right, bottom of the paper inside thick lines that run along two or more sides of a picture,
+    as in a cell cut out of a form; None if there are none."""
+    if min(grey.size) < GRID:
+        return None
+    level = np.asarray(grey)
+    lowest, highest = grey.getextrema()
+    ends: list[int] = []
+    lines = 0
+    for rows in (level, level.T):
+        mean = rows.sum(1, np.uint32) / rows.shape[1]
+        paper = np.sort(mean)[len(mean) // 2]
+        part = np.abs(mean - paper) / max(highest - paper, paper - lowest, 1)
+        for near in (part, part[::-1]):  # from each end
+            inner = 0
+            thick = (near[: len(near) // OUTER] > LINED).nonzero()[0]
+            if thick.size:
+                lines += 1
+                inner = int(thick[-1]) + 3
+                while near[inner - 2] > LINED / 2 and inner < len(near) // 3:  # it is not quite level, and blurred
+                    inner += 1
+            ends.append(inner)
+    top, bottom, left, right = ends
+    return (left, top, grey.width - right, grey.height - bottom) if lines > 1 else None
 
 
 def without_lines(ink: Floats) -> Floats:

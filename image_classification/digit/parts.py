@@ -11,7 +11,7 @@ ink.py finds the ink. Then `find_digits` keeps the strokes of a digit, not lines
 import contextlib
 import math
 import numpy as np
-from digit.ink import find_ink, largest, load, opaque_box, quantile, to_grey, without_lines
+from digit.ink import cell, find_ink, largest, load, opaque_box, quantile, to_grey, without_lines
 from numpy.typing import NDArray
 from PIL import Image
 from runtime.decode import NothingToSee
@@ -30,6 +30,7 @@ STRONG = 0.75  # of Otsu's threshold: the peak of a part that may be a stroke
 SPECK = 0.02  # of the main part's ink: what has less is a speck
 ON_RIM = 0.3  # of its length: a part of which more lies along the border is a line
 LINE = 0.95  # share of its ink that does not count for a line
+SOLID, FLAT, CORNER = 0.4, 1.5, 0.5  # so full of ink, so much wider than high, so far from the centre: a badge
 LEAST_HEIGHT = 0.4  # of the digit: lower parts are no digits
 GAP_ABOVE, GAP_BESIDE = 0.25, 0.12  # of the longer one: parts of a digit are nearer, most of all sideways
 AS_HIGH, TOO_WIDE, OVERLAP = 0.7, 0.55, 0.25  # so high, so wide together and not above each other: the next digit
@@ -49,6 +50,7 @@ class Parts(NamedTuple):
     peak: Floats  # the strongest ink
     rim: Ints  # pixels along the border of the picture
     sides: Ints  # of the picture that it touches, 0 to 4
+    badge: Mask  # solid, wider than high, and in a corner of the picture: as the name of a program is
 
     def length(self) -> Ints:
         return np.maximum(self.bottom - self.top, self.right - self.left) + 1
@@ -117,6 +119,13 @@ def around(parts: list[Part]) -> Box:
 
 def find_parts(grey: Image.Image) -> list[Part]:
     """Return the digit, and then the other parts that may be digits, in a picture of mode L. Raises NothingToSee."""
+    paper = cell(grey)
+    if paper:
+        with contextlib.suppress(NothingToSee):  # the lines were the digit
+            found = find_parts(grey.crop(paper))
+            if is_apart(found[0][1], paper):
+                left, top, _, _ = paper
+                return [(digit, (y + top, end + top, x + left, last + left)) for digit, (y, end, x, last) in found]
     ruled = find_ink(grey)
     ink = without_lines(ruled)
     try:
@@ -227,17 +236,23 @@ def parts_of(part: Ints, y: Ints, x: Ints, width: Ints, mass: NDArray, peak: Flo
     outer = (y == 0) | (y == height - 1)
     rim = each(np.add, np.where(outer, width, 1 * (x == 0) + (x + width == across)))
     sides = 1 * (top == 0) + (left == 0) + (bottom == height - 1) + (right == across - 1)
-    return Parts(top, bottom, left, right, each(np.add, mass), each(np.maximum, peak), rim, sides)
+    mass, peak = each(np.add, mass), each(np.maximum, peak)
+    high, wide = bottom - top + 1, right - left + 1
+    corner = (np.abs((top + bottom) / height - 1) > CORNER) & (np.abs((left + right) / across - 1) > CORNER)
+    badge = (mass > SOLID * peak * peak * high * wide) & (wide > FLAT * high) & corner
+    return Parts(top, bottom, left, right, mass, peak, rim, sides, badge)
 
 
 def of_digits(parts: Parts, high: float) -> list[Mask]:
     """Return which parts belong to the digit, and then which ones belong to each of up to OTHERS further digits.
 
     `high` is Otsu's threshold. Parts along the border, or from one side to another, are probably ruled lines, shadows
-    or the edge of a table. They count as the digit only if there is nothing else.
+    or the edge of a table. They, and a badge, count as the digit only if there is nothing else.
     """
     line = (parts.rim > ON_RIM * parts.length()) | (parts.sides > 1)
-    main = (parts.mass * (parts.peak > high) * (1 - LINE * line)).argmax()
+    main = (parts.mass * (parts.peak > high) * (1 - LINE * (line | parts.badge))).argmax()
+    # above or below the digit, it may be a stroke of a 5
+    line |= parts.badge & ((parts.left > parts.right[main]) | (parts.right < parts.left[main]))
     good = (parts.peak > STRONG * high) & (parts.mass > SPECK * parts.mass[main]) & ~line
     digits: list[Mask] = []
     least_height = 0.0
