@@ -42,13 +42,12 @@ test-torch: .venv/torch  ## train small networks by the newest torch, export and
 
 environments: .venv/ci .venv/tests $(EXAMPLES:%=.venv/%) simple_ml/model.onnx .venv/image_classification-train .venv/benchmarks .venv/fuzz  ## make all that the tests need (-j2: two at a time)
 
-# mypy keeps what it knows of libraries, in a place for each example, because their modules have the same names
+# mypy looks at one folder at a time, because the examples have modules of the same names
 lint: .venv/ci  ## check style, types and Dockerfiles
 	.venv/ci/bin/ruff check .
 	.venv/ci/bin/ruff format --check .
 	@for folder in $(EXAMPLES) benchmarks fuzz scripts tests tests/ci; do echo "mypy $$folder"; \
-		case $$folder in *_*) cache=$$folder;; *) cache=others;; esac; \
-		(cd $$folder && MYPYPATH=$(CURDIR)/scripts:$(CURDIR)/tests $(CURDIR)/.venv/ci/bin/mypy --cache-dir $(CURDIR)/.mypy_cache/$$cache --config-file $(CURDIR)/pyproject.toml *.py $$(ls */__init__.py 2>/dev/null | xargs -rn1 dirname)) || exit 1; done
+		(cd $$folder && MYPYPATH=$(CURDIR)/scripts:$(CURDIR)/tests $(CURDIR)/.venv/ci/bin/mypy --cache-dir $(CURDIR)/.mypy_cache --config-file $(CURDIR)/pyproject.toml *.py $$(ls */__init__.py 2>/dev/null | xargs -rn1 dirname)) || exit 1; done
 	.venv/ci/bin/hadolint */Dockerfile*
 
 audit: .venv/ci  ## look for published flaws, unsafe native libraries and ended projects in the locked packages
