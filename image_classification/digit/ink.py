@@ -223,12 +223,12 @@ def cell(grey: Image.Image) -> tuple[int, int, int, int] | None:
     as in a cell cut out of a form; None if there are none."""
     if min(grey.size) < GRID:
         return None
-    level = np.asarray(grey)
+    level = np.asarray(grey, np.float32)
     lowest, highest = grey.getextrema()
     ends: list[int] = []
     lines = 0
     for rows in (level, level.T):
-        mean = rows.sum(1, np.uint32) / rows.shape[1]
+        mean = rows @ np.full(rows.shape[1], 1 / rows.shape[1], np.float32)  # a third of the time of mean(1)
         paper = np.sort(mean)[len(mean) // 2]
         part = np.abs(mean - paper) / max(highest - paper, paper - lowest, 1)
         for near in (part, part[::-1]):  # from each end
