@@ -53,6 +53,7 @@ def predict() -> Response:
     return jsonify(answers if len(answers) > 1 else answers[0])
 
 
+@predict_timeout
 def classify(file: IO[bytes], name: str) -> dict[str, Any]:
     """Return what the network answers; with `?input=1` also the picture that it saw. An error starts with `name`."""
     seen: dict[str, Any] = {}
@@ -60,8 +61,7 @@ def classify(file: IO[bytes], name: str) -> dict[str, Any]:
         with decoded(file, preparation.smallest, network.shape[1], predict_timeout) as image:
             picture, *others = preparation.prepare(image, network.card)
         seen = seen_input(picture)
-        with predict_timeout:
-            return network.predict(picture).fields() | preparation.more(network.predict, others) | seen
+        return network.predict(picture).fields() | preparation.more(network.predict, others) | seen
     except NoAnswer as error:
         abort(problem(ERRORS.get(type(error), UnprocessableEntity)(f"{name}{error}"), **seen))
 

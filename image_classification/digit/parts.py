@@ -34,7 +34,7 @@ SOLID, FLAT, CORNER = 0.4, 1.5, 0.5  # so full of ink, so much wider than high, 
 LEAST_HEIGHT = 0.4  # of the digit: lower parts are no digits
 GAP_ABOVE, GAP_BESIDE = 0.25, 0.12  # of the longer one: parts of a digit are nearer, most of all sideways
 AS_HIGH, TOO_WIDE, OVERLAP = 0.7, 0.55, 0.25  # so high, so wide together and not above each other: the next digit
-LEVELS = np.arange(256)
+LEVELS = np.arange(256.0)
 OUTPUT = np.arange(-14, 14, dtype=np.float32)[:, np.newaxis]  # pixels of the result, from its centre
 BLANK = "There is no digit to see: nothing stands out clearly from the background."
 
@@ -297,7 +297,7 @@ def otsu(values: Floats) -> float:
     """
     weight = np.bincount((values * 255).astype(np.uint8), minlength=256) * LEVELS
     below, moment = weight.cumsum(), (weight * LEVELS).cumsum()
-    spread = np.maximum(below * (below[-1] - below), 1).astype(float)
+    spread = np.maximum(below * (below[-1] - below), 1)
     between = (moment[-1] * (below / below[-1]) - moment) ** 2 / spread
     return float(between.argmax()) / 255
 

@@ -143,15 +143,31 @@ def strips(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.I
 
 
 @contextlib.contextmanager
-def room(size: int) -> Iterator[None]:
-    """Wait until there is memory for so many bytes, and hold it until the block ends."""
-    if size <= SMALL:
-        with one_small:
+def room(size: int, limit: contextlib.AbstractContextManager) -> Iterator[None]:
+    """Wait until there is memory for so many bytes, and hold it until the block ends. Only waiting is outside `limit`."""
+    if size > SMALL:
+        with open(__file__, "rb") as file:  # any file that all workers can lock
+            with outside(limit):
+                fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
             yield
         return
-    with open(__file__, "rb") as file:  # any file that all workers can lock
-        fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
+    if not one_small.acquire(blocking=False):  # another thread decodes
+        with outside(limit):
+            one_small.acquire()
+    try:
         yield
+    finally:
+        one_small.release()
+
+
+@contextlib.contextmanager
+def outside(limit: contextlib.AbstractContextManager) -> Iterator[None]:
+    """Leave `limit`, and enter it again when the block ends."""
+    limit.__exit__(None, None, None)
+    try:
+        yield
+    finally:
+        limit.__enter__()
 
 
 @contextlib.contextmanager
@@ -176,10 +192,10 @@ def decoded(
     """Yield the picture in a file, upright, and hold its memory until the block ends.
 
     A large JPEG may be decoded at a fraction of its size, but not below `smallest` pixels; None: at its full size.
-    `width` is that of the network's input, in pixels. `limit` is entered to read the header and, once there is memory,
-    again to decode: waiting does not count. Raises TooLarge, NotAPicture, or NoAnswer for a damaged file.
+    `width` is that of the network's input, in pixels. The caller may be inside a `limit` of time, which is left while
+    this waits for memory. Raises TooLarge, NotAPicture, or NoAnswer for a damaged file.
     """
-    with limit, reading(file):
+    with reading(file):
         image: Image.Image = Image.open(file, formats=FORMATS)
         most = MAX_RLE_PIXELS if image.info.get("compression") in BMP_RLE else MAX_PIXELS
         if image.width * image.height > most or max(image.size) > MAX_SIDE:
@@ -189,7 +205,7 @@ def decoded(
         if size > MAX_MEMORY:
             raise TooLarge(TOO_LARGE)
     # closed first: its memory is free before the next picture takes it
-    with room(size), limit, contextlib.closing(image):
+    with room(size, limit), contextlib.closing(image):
         with reading(file):
             image.load()
             if turned(image) and not was_turned:  # a PNG may say so at its end

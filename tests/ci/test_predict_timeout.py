@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from examples import ROOT, free_port
 from helpers import copy_of, eventually, process, python
 from onnx import TensorProto, helper
@@ -267,8 +267,9 @@ def test_waiting_for_memory_does_not_count(tmp_path):
         assert workers(server.pid) == before
 
 
-def test_what_counts_of_a_picture(monkeypatch):
-    """To read its header, to decode it and to predict; but not to wait for memory in between."""
+@pytest.mark.parametrize("waits", [False, True])
+def test_what_counts_of_a_picture(monkeypatch, waits):
+    """To read its header, to decode it and to predict; but not to wait until another thread has decoded its own."""
     done: list[str] = []
 
     def note(name: str, place: object, function: str) -> None:
@@ -280,17 +281,22 @@ def test_what_counts_of_a_picture(monkeypatch):
 
         monkeypatch.setattr(place, function, noting)
 
-    with in_process(ROOT / "image_classification") as client:
+    with in_process(ROOT / "image_classification") as client, ThreadPoolExecutor() as pool:
         app, decode, timeout = (sys.modules[name] for name in ("app", "runtime.decode", "web.predict_timeout"))
         note("begin", timeout.PredictTimeout, "__enter__")
         note("end", timeout.PredictTimeout, "__exit__")
         note("header", decode.Image, "open")
-        note("wait", decode, "room")
         note("decode", decode.ImageOps, "exif_transpose")
         note("predict", app.network, "predict")
         picture = (ROOT / "image_classification" / "samples" / "seven.png").read_bytes()
-        assert client.post("/predict", data=picture).json["prediction"] == 7
-    assert " ".join(done) == "begin header end wait begin decode end begin predict end"
+        with decode.one_small if waits else nullcontext():
+            answer = pool.submit(client.post, "/predict", data=picture)
+            if waits:
+                eventually("it waits", lambda: done[-1:] == ["end"])
+            else:
+                assert answer.result(60).json["prediction"] == 7
+        assert answer.result(60).json["prediction"] == 7
+    assert " ".join(done) == f"begin header {'end begin ' if waits else ''}decode predict end"
 
 
 @pytest.mark.parametrize("value", ["abc", "-1", "nan", "inf", "1e7", "60s"])
