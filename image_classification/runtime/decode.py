@@ -144,7 +144,7 @@ def strips(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.I
 
 @contextlib.contextmanager
 def room(size: int, limit: contextlib.AbstractContextManager) -> Iterator[None]:
-    """Wait until there is memory for so many bytes, and hold it until the block ends. Only waiting is outside `limit`."""
+    """Wait, outside `limit`, until there is memory for so many bytes, and hold it until the block ends."""
     if size > SMALL:
         with open(__file__, "rb") as file:  # any file that all workers can lock
             with outside(limit):
