@@ -42,6 +42,7 @@ def make_pictures() -> None:
         PICTURES.append(f"{number}.png")
 
 
+@functools.cache
 def loaded(size: tuple[int, int], channels: int, resize: str) -> np.ndarray:
     """Load the pictures as Keras does, (n, height, width, channels) float32, 0..255."""
     paths = [FOLDER / name for name in PICTURES]
