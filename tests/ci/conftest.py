@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import pytest
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ NEEDS = {  # the marks of tests, and a command that works where they can run
     "kubectl": ["kubectl", "version", "--client"],
 }
 
+os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}  # those that wait take time from others
 
 TOGETHER = {
     "names": ["test_readme", "test_make"],

@@ -217,13 +217,13 @@ CASES: dict[str, Case] = {
     "whole numbers and yes/no": Case(scaled(LogisticRegression()), PLAIN[["age", "member"]], BUYS, "onnx"),
     "linear regression": Case(LinearRegression(), PATIENTS, PROGRESS, "onnx"),
     "polynomial ridge": Case(make_pipeline(PolynomialFeatures(2), Ridge(0.1)), PATIENTS, PROGRESS, "onnx"),
-    "forest of regressors": Case(RandomForestRegressor(random_state=0), PATIENTS, PROGRESS, "onnx"),
+    "forest of regressors": Case(RandomForestRegressor(30, random_state=0), PATIENTS, PROGRESS, "onnx"),
     "hist gradient boosting, regressor": Case(
         HistGradientBoostingRegressor(max_iter=30, random_state=0), PATIENTS, PROGRESS, "pkl"
     ),
     "gradient boosting": Case(GradientBoostingClassifier(n_estimators=30, random_state=0), FLOWERS, SPECIES, "onnx"),
-    "forest": Case(RandomForestClassifier(random_state=0), FLOWERS, SPECIES, "onnx"),
-    "extra trees": Case(ExtraTreesClassifier(random_state=0), FLOWERS, SPECIES, "onnx"),
+    "forest": Case(RandomForestClassifier(30, random_state=0), FLOWERS, SPECIES, "onnx"),
+    "extra trees": Case(ExtraTreesClassifier(30, random_state=0), FLOWERS, SPECIES, "onnx"),
     "SVC": Case(scaled(SVC()), FLOWERS, SPECIES, "onnx"),
     "SVC with probabilities": Case(scaled(SVC(probability=True, random_state=0)), FLOWERS, SPECIES, "onnx"),
     "linear SVC": Case(scaled(LinearSVC()), FLOWERS, SPECIES, "pkl"),
