@@ -95,12 +95,13 @@ def docker(*arguments: str | Path, **options) -> str:
     """Run a docker command and return what it printed, without the last newline. Raises RuntimeError if it fails."""
     done = subprocess.run(["docker", *map(str, arguments)], capture_output=True, text=True, **options)
     if done.returncode:
-        raise RuntimeError(f"docker {' '.join(map(str, arguments))}: {done.stderr.strip()}")
+        why = "\n".join((done.stdout + done.stderr).strip().splitlines()[-40:])  # in a build, what the step printed, too
+        raise RuntimeError(f"docker {' '.join(map(str, arguments))}: {why}")
     return done.stdout.strip()
 
 
 def build(example: str, *options: str) -> None:
-    docker("build", "--quiet", "--tag", IMAGES[example], *options, ROOT / example)
+    docker("build", "--tag", IMAGES[example], *options, ROOT / example)  # --quiet would also hide why it fails
 
 
 def runs(name: str) -> bool:

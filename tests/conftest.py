@@ -39,7 +39,7 @@ def image() -> Callable[[str], str]:
     @functools.cache
     def build(example: str) -> str:
         name = f"{IMAGES[example]}:tested"  # not the name in the README, which would then mean another image
-        docker("build", "--quiet", "--tag", name, ROOT / example)
+        docker("build", "--tag", name, ROOT / example)
         return name
 
     return build

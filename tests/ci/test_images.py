@@ -44,6 +44,12 @@ def test_it_has_no_kind_of_step_that_the_legacy_builder_is_not_asked_for(example
     assert kinds(example) <= kinds("simple_ml")
 
 
+def test_a_build_that_fails_says_why(tmp_path):
+    (tmp_path / "Dockerfile").write_text("FROM ubuntu:24.04\nRUN expr 6 \\* 7 && false\n")
+    with pytest.raises(RuntimeError, match=r"(?m)^0\.\d+ 42$"):
+        docker("build", tmp_path)
+
+
 def test_a_client_that_comes_too_early_tries_again(image):
     name = docker("run", "--detach", "--publish", "127.0.0.1::5000", image("hello_world"))
     try:
