@@ -34,8 +34,8 @@ test: .venv/tests $(EXAMPLES:%=.venv/%) simple_ml/model.onnx  ## check that ever
 	.venv/tests/bin/python -m pytest $(ARGS)
 
 # without the plugins of two packages, which no test uses, and which take a second to import
-test-all: environments  ## run every test, three at a time, also those that need Docker, npm and Chromium
-	.venv/ci/bin/python -m pytest -o norecursedirs= -p no:schemathesis -p no:hypothesispytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder $(ARGS)
+test-all: environments  ## run every test, four at a time, also those that need Docker, npm and Chromium
+	.venv/ci/bin/python -m pytest -o norecursedirs= -p no:schemathesis -p no:hypothesispytest --numprocesses 4 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-torch: .venv/torch  ## train small networks by the newest torch, export and compare them (some GB; FOLDER=…: keep the files)
 	.venv/torch/bin/python tests/ci/torch_networks/make.py $(or $(FOLDER),.run/torch)
