@@ -95,7 +95,7 @@ def docker(*arguments: str | Path, **options) -> str:
     """Run a docker command and return what it printed, without the last newline. Raises RuntimeError if it fails."""
     done = subprocess.run(["docker", *map(str, arguments)], capture_output=True, text=True, **options)
     if done.returncode:
-        why = "\n".join((done.stdout + done.stderr).strip().splitlines()[-40:])  # in a build, what the step printed, too
+        why = "\n".join((done.stdout + done.stderr).strip().splitlines()[-40:])  # in a build, what its step printed
         raise RuntimeError(f"docker {' '.join(map(str, arguments))}: {why}")
     return done.stdout.strip()
 
