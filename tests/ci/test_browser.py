@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from examples import ROOT
 from PIL import Image, ImageDraw
 from playwright.sync_api import FilePayload, Page, expect
-from support.pages import BOTH, Visit, downloaded, run
+from support.pages import BOTH, Visit, downloaded, load, run
 
 PLAIN = "plain.test"  # this machine under a name that, unlike localhost, a browser does not trust without https
 SAMPLES = ROOT / "image_classification" / "samples"
@@ -102,7 +102,7 @@ def table(page: Page) -> list[list[str]]:
 def test_hello_world(server, browser, view):
     context = browser.new_context(**view)
     page = context.new_page()
-    page.goto(server("hello_world"))
+    load(page, server("hello_world"))
     assert page.inner_text("body").strip() == "Hello World"
     context.close()
 
@@ -436,7 +436,7 @@ def test_the_service_has_gone(server, visit, example):
 def test_screenshots(server, browser, tmp_path, example):
     context = browser.new_context(viewport={"width": 760, "height": 600}, device_scale_factor=2)
     page = context.new_page()
-    page.goto(server(example))
+    load(page, server(example))
     if example == "simple_ml":
         page.get_by_role("button", name="Predict", exact=True).click()
         page.fill("#rows", "flower\tf1\tf2\tf3\nA\t5.1\t3.5\t1.4\nB\t6.3\t3.3\t6.0\nC\t5.9\t3.0\t4.2\n")

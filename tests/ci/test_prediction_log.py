@@ -16,14 +16,16 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from examples import ROOT, request_of
 from flask.testing import FlaskClient
-from helpers import process
+from helpers import eventually, process
 from importlib import import_module
 from pathlib import Path
 from PIL import Image
 from run import SETTINGS
 from support.inprocess import modules_of, service
 from support.model_files import MODEL, with_card
+from test_attack import workers
 from typing import Any
+from urllib.parse import urlsplit
 
 FILES = {"simple_ml": ROOT / "simple_ml" / "model.onnx", "image_classification": MODEL}
 ROW = {"f1": 4, "f2": 5, "f3": 10}
@@ -310,7 +312,9 @@ def test_two_workers_share_a_pipe(tmp_path):
     reader.start()
     with process("simple_ml", folder, log=tmp_path / "log", PREDICTION_LOG="1", PREDICT_TIMEOUT="3") as (url, server):
         assert SETTINGS["GRANIAN_WORKERS"] == "2"
-        children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+        children = sorted(workers(server.pid))
+        listens = f":{urlsplit(url).port:04X} 00000000:0000 0A "  # as proc_pid_net(5) says
+        eventually("both listen on a socket", lambda: Path("/proc/net/tcp").read_text().count(listens) == 2)
         before = [cpu(child) for child in children]
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda _: requests.post(f"{url}/predict", json=[row] * 40, timeout=60), range(60)))
@@ -324,7 +328,7 @@ def test_two_workers_share_a_pipe(tmp_path):
     assert all(line["cut"] is True and line["answer"]["prediction"] == "virginica" for line in lines)
 
 
-def cpu(pid: str) -> int:
+def cpu(pid: int) -> int:
     """Return how many ticks of processor time a process has taken."""
     return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
 

@@ -5,7 +5,7 @@ import pytest
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Error, Page
 from typing import Any, Literal
 
 AXE = "4.14.1"  # axe-core's version
@@ -46,6 +46,18 @@ STATE = """JSON.stringify([...new Set([...document.querySelectorAll("*")].map(
     ({ tagName, className, hidden, textContent }) => [tagName, className, hidden, !textContent].join()))])"""
 
 
+def load(page: Page, address: str) -> None:
+    """Open an address, and again if Chromium has stopped because Docker started or ended a container beside it."""
+    for _ in range(2):
+        try:
+            page.goto(address)
+            return
+        except Error as error:
+            if "net::ERR_NETWORK_CHANGED" not in str(error):
+                raise
+    page.goto(address)
+
+
 @pytest.fixture
 def visit(browser: Browser, axe: str, view: dict, checked: set[tuple]) -> Iterator[Visit]:
     """Open an address; after the test, check that the page has kept all that is asked of every page.
@@ -65,7 +77,7 @@ def visit(browser: Browser, axe: str, view: dict, checked: set[tuple]) -> Iterat
         page.on("pageerror", lambda error: console.append(str(error)))
         page.on("request", lambda request: requested.append(request.url))
         page.on("dialog", lambda dialog: pytest.fail(f"a dialog: {dialog.message}"))
-        page.goto(address)
+        load(page, address)
         opened.append((page, address, refusals))
         return page
 
