@@ -27,9 +27,10 @@ NEEDS = {  # the marks of tests, and a command that works where they can run
     "kubectl": ["kubectl", "version", "--client"],
 }
 
-# jsonschema imports it to check the format "iri", which no document here has: a second in each process
+# For the format "iri", which no document here has, jsonschema imports a package that takes a second in each process.
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
-os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}  # those that wait take time from others
+# TensorFlow's threads take processor time from other tests even while they wait.
+os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 
 TOGETHER = {
     "names": ["test_readme", "test_make"],
