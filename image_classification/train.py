@@ -37,7 +37,7 @@ def fit(model: keras.Model, pictures: Pictures, epochs: int) -> None:
     data = tf.data.Dataset.from_tensor_slices((pictures.images, tf.one_hot(pictures.labels, len(LABELS))))
     data = data.shuffle(len(pictures.images)).batch(BATCH)
     steps = epochs * len(data)
-    warm = max(1, steps // 20)
+    warm = steps // 20
     cosine = keras.optimizers.schedules.CosineDecay
     rate = cosine(1e-4, steps - warm, alpha=1e-3, warmup_target=2e-3, warmup_steps=warm)
     average = max(0.0, 1 - 20 / steps)  # over the last twentieth of the training
@@ -54,8 +54,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", metavar="FILE.npz", help="MNIST (Keras would download it)")
     parser.add_argument("--epochs", type=int, default=20, metavar="N")
-    parser.add_argument("--limit", type=int, metavar="N", help="use the first N images only")
+    parser.add_argument("--limit", type=int, metavar="N", help="use the first N images only, 20 or more")
     args = parser.parse_args()
+    if args.epochs < 1 or (args.limit is not None and args.limit < 20):
+        parser.error("--epochs takes 1 or more, and --limit 20 or more.")
     keras.utils.set_random_seed(1)
     print("Drawing pictures, and preparing all as the service would …")
     training, held_out, held_out_without, test = load(args.data, args.limit)
