@@ -37,7 +37,6 @@ NEIGHBOURS = (
     "factorize(), rank(), mean() and the like) once in train.py, and keep it: see 'Your notebook prepares the data "
     "first' in README.md"
 )
-EACH_ROW = "so let it answer each row, without dropna(), drop_duplicates() or query()"
 UNSEEN = "\ufdd1"  # a text that is in no training data: Unicode reserves this code point for such uses
 
 
@@ -320,9 +319,10 @@ def base_row(model: Any, X: pd.DataFrame, table: Table) -> dict[str, Any]:
     try:
         model.predict(to_input(to_rows(X.iloc[:400]), table))
     except OtherRows as error:
-        raise Refusal(f"{error} rows, {EACH_ROW}") from error
+        raise Refusal(str(error)) from error
     except Exception:
-        raise Refusal(f"its own predict() fails for a row of X, {shown(rows[-1])} ({reason})") from None
+        of = "a DataFrame of one row" if isinstance(model, Prepared) and table.form == "frame" else "a row of X"
+        raise Refusal(f"its own predict() fails for {of}, {shown(rows[-1])} ({reason})") from None
     raise Refusal(f"it answers several rows, but fails for {shown(rows[-1])} alone ({reason}); {NEIGHBOURS}")
 
 

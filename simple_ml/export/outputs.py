@@ -3,9 +3,9 @@
 import contextlib
 import numpy as np
 import pandas as pd
-from export.columns import EACH_ROW, Refusal, to_rows
+from export.columns import Refusal, to_rows
 from runtime.card import Extra, Type
-from runtime.prepared import OtherRows, Prepared, values_of
+from runtime.prepared import OtherRows, Prepared, for_each_row, values_of
 from runtime.table import Table, to_input
 from sklearn.base import is_outlier_detector
 from typing import Any
@@ -35,15 +35,15 @@ def what_it_predicts(model: Any, frame: pd.DataFrame, table: Table, names: list[
     """Return the fields of the card that say what the model answers to a row. Raises Refusal."""
     rows = to_rows(frame.head(20))
     try:
-        answer = model.predict(to_input(rows, table))
+        answer = for_each_row(model.predict(to_input(rows, table)), rows)
     except OtherRows as error:
-        raise Refusal(f"{error} rows, {EACH_ROW}") from error
+        raise Refusal(str(error)) from error
     except Exception:  # a model may raise whatever it likes, for some of the rows
         rows = [{column.name: column.example for column in table.columns}]
-        answer = model.predict(to_input(rows, table))
+        answer = for_each_row(model.predict(to_input(rows, table)), rows)
     found = values_of(answer)
-    if found.ndim == 0 or len(found) != len(rows):
-        raise Refusal("it does not predict one value for each row")
+    if found.ndim == 0:
+        raise Refusal(f"it returns a {type(answer).__name__}, so let it return an array with a value for each row")
     count = 1 if found.ndim == 1 else int(np.prod(found.shape[1:]))
     if isinstance(answer, pd.DataFrame) and count > 1:  # a function names the values of its answer
         names = names or [str(label) for label in answer]
@@ -53,7 +53,7 @@ def what_it_predicts(model: Any, frame: pd.DataFrame, table: Table, names: list[
     classes = [] if classes is None else values_of(classes).tolist()
     for value in classes:
         if not isinstance(value, str | int | float | bool):
-            raise inexpressible(value, model)
+            raise inexpressible([value], model)
     columns = found.reshape(len(found), -1).T
     predicts = ["text" if classes else type_of(column, model) for column in columns]
     is_detector = detects_outliers(model)
@@ -83,14 +83,16 @@ def type_of(values: np.ndarray, model: Any) -> Type:
     }
     kind = pd.api.types.infer_dtype(pd.Series(values, dtype=object), skipna=True)
     if kind not in inferred:
-        raise inexpressible(values.ravel().tolist()[0], model)
+        raise inexpressible(values.tolist(), model)
     return inferred[kind]
 
 
-def inexpressible(value: Any, model: Any) -> Refusal:
-    is_function = isinstance(model, Prepared) and not hasattr(model.model, "predict")
-    todo = "let it return texts or numbers" if is_function else "fit the model with y.astype(str)"
-    return Refusal(f"JSON cannot express its predictions ({type(value).__name__}), so {todo}")
+def inexpressible(values: list, model: Any) -> Refusal:
+    kinds = sorted({type(value).__name__ for value in values})
+    todo = "fit the model with y.astype(str)"
+    if isinstance(model, Prepared) and not hasattr(model.model, "predict"):
+        todo = "let it return only texts or only numbers, or a DataFrame with a column for each value"
+    return Refusal(f"JSON cannot express its predictions ({' and '.join(kinds)}), so {todo}")
 
 
 def detects_outliers(model: Any) -> bool:

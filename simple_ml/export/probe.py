@@ -4,11 +4,11 @@ import contextlib
 import json
 import numpy as np
 import pandas as pd
-from export.columns import EACH_ROW, NEIGHBOURS, Refusal, shown, to_rows
+from export.columns import NEIGHBOURS, Refusal, shown, to_rows
 from runtime.card import Answers, Card, Column, NoAnswer
 from runtime.onnx import TIE
 from runtime.pickled import EXTRAS, usable
-from runtime.prepared import OtherRows, same_length, values_of
+from runtime.prepared import OtherRows, for_each_row, values_of
 from runtime.table import Table, to_input
 from typing import Any, NamedTuple, Protocol
 
@@ -198,10 +198,13 @@ def ask(model: Any, probe: Probe, table: Table, card: Card) -> list[Expected]:
         single = [Probe(probe.what, [row], X) for row, X in zip(probe.rows, probe.input, strict=True)]
         return [answer for one in single for answer in ask(model, one, table, card)]
     try:
-        found = values_of(same_length(model.predict(probe.input), probe.rows, "its predict()")).reshape(
-            len(probe.rows), -1
-        )
-        parts = [np.asarray(model.predict_proba(probe.input), float)] if card.probabilities else []
+        found = values_of(for_each_row(model.predict(probe.input), probe.rows)).reshape(len(probe.rows), -1)
+        if found.shape[1] != card.count and len(probe.rows) > 1:
+            other = f"its predict() returns {found.shape[1]} values for each of some rows, and {card.count} for others"
+            raise OtherRows(f"{other}; {NEIGHBOURS}")
+        parts = []
+        if card.probabilities:
+            parts.append(np.asarray(for_each_row(model.predict_proba(probe.input), probe.rows), float))
         parts += [np.asarray(EXTRAS[extra.name](model, probe.input), float).reshape(-1, 1) for extra in card.extras]
         if not all(usable(part) for part in (found, *parts)):
             raise ValueError("an answer is missing, or is not a finite number")
@@ -209,7 +212,7 @@ def ask(model: Any, probe: Probe, table: Table, card: Card) -> list[Expected]:
         return [Expected(answer, more) for answer, more in zip(found.tolist(), numbers, strict=True)]
     except OtherRows as error:
         if len(probe.rows) > 1:
-            raise Refusal(f"{error} rows, {EACH_ROW}") from error
+            raise Refusal(str(error)) from error
         return [Expected(None, None)]
     except Exception:  # a model may raise whatever it likes
         if len(probe.rows) == 1:
@@ -260,10 +263,10 @@ def said(answer: Expected, model: Any = None, X: Any = None) -> str:
     """Return an answer as a message shows it: the prediction, the probabilities, or why there is none."""
     if answer.predictions is None:
         try:
-            model.predict(X)
+            for_each_row(model.predict(X), [X])
         except Exception as error:  # a model may raise whatever it likes
             return f"an error ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
-        return "no answer"
+        return "a missing value or an infinite number"
     numbers = [float(f"{number:.4g}") for number in answer.numbers or []]
     return ", ".join(map(str, answer.predictions)) + (f" {numbers}" if numbers else "")
 
@@ -285,6 +288,8 @@ class Comparison:
         """Return whether an answer is not the expected one. Both may have none. Equal probabilities have no order."""
         if got.predictions is None or want.predictions is None:
             return (got.predictions is None) != (want.predictions is None)
+        if len(got.predictions) != len(want.predictions):
+            return True
         if got.numbers and want.numbers and self.numbers_differ(got.numbers, want.numbers):
             return True
         for one, other, is_number, bound in zip(

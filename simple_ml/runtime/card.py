@@ -97,6 +97,11 @@ class Card:
         return {column.name: column.example for column in self.columns}
 
     @property
+    def count(self) -> int:
+        """How many values a prediction has."""
+        return len(self.targets) if isinstance(self.targets, list) else self.targets or 1
+
+    @property
     def about(self) -> dict[str, Any]:
         """What /healthz says of the model."""
         return {"title": self.title, "description": self.description, "trained": self.training}

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from runtime import card
 from runtime.card import MOST, Answers, Card, NoAnswer
-from runtime.prepared import same_length, values_of
+from runtime.prepared import for_each_row, values_of
 from runtime.table import UnclearTime, table_of, to_input
 from typing import Any
 
@@ -105,11 +105,15 @@ class PickledModel:
         """Return what the model says of rows: predictions, probabilities (rows, classes), and the extras, (rows,)."""
         X = to_input([self.unread | row for row in rows] if self.unread else rows, self.table)
         with self.settings():
-            shares = np.asarray(self.model.predict_proba(X, **self.threads), float) if self.card.probabilities else None
+            shares = None
+            if self.card.probabilities:
+                shares = np.asarray(for_each_row(self.model.predict_proba(X, **self.threads), rows), float)
             if self.card.most_probable and shares is not None:
                 found = self.classes[shares.argmax(axis=1)]
             else:
-                found = values_of(same_length(self.model.predict(X, **self.threads), rows, "its predict()"))
+                found = values_of(for_each_row(self.model.predict(X, **self.threads), rows))
+                if found.size != len(rows) * self.card.count:
+                    raise ValueError("it predicts another number of values than for the rows of training")
             extras = {
                 extra.name: np.asarray(EXTRAS[extra.name](self.model, X), float).ravel() for extra in self.card.extras
             }

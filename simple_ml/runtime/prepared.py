@@ -7,20 +7,46 @@ from typing import Any
 
 
 class OtherRows(ValueError):
-    """A function returned another number of rows than it got."""
+    """A function returned something else than a value for each row: what, and what to do, as the end of a sentence."""
 
 
 def same_length(made: Any, X: Any, who: str) -> Any:
     """Return what was made from X. Raises OtherRows unless it has as many rows."""
-    found = made.shape[0] if hasattr(made, "shape") and made.shape else len(made)
-    if found != len(X):
-        raise OtherRows(f"{who} returns {found} rows for {len(X)}")
-    return made
+    found = made.shape[0] if hasattr(made, "shape") and made.shape else len(made) if hasattr(made, "__len__") else None
+    if found == len(X):
+        return made
+    if found is None or isinstance(made, dict | tuple):
+        todo = "so let it return an array with a value for each row, or a DataFrame with a column for each value"
+        what = "None" if made is None else f"one {type(made).__name__}"
+        raise OtherRows(f"{who} returns {what} for {len(X)} rows, {todo}")
+    todo = "so let it answer each row, without dropna(), drop_duplicates() or query()"
+    raise OtherRows(f"{who} returns {found} rows for {len(X)} rows, {todo}")
+
+
+def for_each_row(found: Any, X: Any) -> Any:
+    """Return what a model answers to X, with a value or a row of values for each row. Raises OtherRows.
+
+    Of the answer to a single row, squeeze() in a notebook leaves the value, or the row of values.
+    """
+    if len(X) == 1 and (np.isscalar(found) or getattr(found, "ndim", 1) == 0):
+        found = np.reshape(found, 1)
+    elif len(X) == 1 and getattr(found, "ndim", 0) == 1 and len(found) > 1:
+        found = np.reshape(found, (1, -1))
+    return same_length(found, X, "its predict()")
 
 
 def values_of(found: Any) -> np.ndarray:
-    """Return answers as an array: (rows,) or (rows, values). A DataFrame keeps the type of each column."""
-    array = found.astype(object).to_numpy() if isinstance(found, pd.DataFrame) else np.asarray(found)
+    """Return answers as an array: (rows,) or (rows, values). A DataFrame or a list keeps the type of each value."""
+    if isinstance(found, pd.DataFrame):
+        array = found.astype(object).to_numpy()
+    else:
+        try:
+            array = np.asarray(found)
+        except ValueError:  # lists of different lengths
+            array = np.empty(len(found), object)
+            array[:] = found
+        if array.dtype.kind == "U" and isinstance(found, list | tuple):
+            array = np.array(found, object)  # NumPy would make a text of a number beside texts
     return np.frompyfunc(plain, 1, 1)(array) if array.dtype.kind == "O" and array.ndim else array
 
 
@@ -59,7 +85,7 @@ class Prepared:
             found = self.model.predict(self.input(X), **more)
         else:
             found = self.model(self.input(X).copy())
-        same_length(found, X, "its predict()")
+        found = for_each_row(found, X)
         if self.inverse_func is not None:
             found = self.inverse_func(np.asarray(found))
         return found if self.names is None else self.named(values_of(found).ravel())

@@ -1,5 +1,7 @@
 """The types of what goes in and what comes out. They follow from the card, so another model has other types."""
 
+import functools
+import operator
 import re
 from datetime import datetime
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
@@ -81,8 +83,7 @@ def schema(card: Card) -> Schema:
 
 def most_rows(card: Card) -> int:
     """Return how many rows a request may have: fewer if the answer to each has many values."""
-    targets = card.targets if isinstance(card.targets, int) else len(card.targets or [])
-    values = max(targets, len(card.classes) * card.probabilities, 1)
+    values = max(card.count, len(card.classes) * card.probabilities)
     return max(min(MAX_ROWS, MAX_VALUES // values), 1)
 
 
@@ -98,16 +99,16 @@ def type_of(column: Column) -> Any:
 
 def answer_of(card: Card) -> Any:
     """Return the type of an answer: a class, a number, or a value for each target, with what belongs to it."""
-    kind: Any
-    if isinstance(card.predicts, list) and isinstance(card.targets, list):
-        types = zip(card.targets, card.predicts, strict=True)
-        kind = typed_dict("Targets", {name: OUTPUTS[one] for name, one in types})
-    else:
-        kind = Literal[tuple(card.classes)] if card.classes else OUTPUTS[str(card.predicts)]
-        if isinstance(card.targets, list):
-            kind = typed_dict("Targets", dict.fromkeys(card.targets, kind))
-    if isinstance(card.targets, int):
-        kind = Annotated[list[kind], Field(min_length=card.targets, max_length=card.targets)]
+    kinds = card.predicts if isinstance(card.predicts, list) else [card.predicts] * card.count
+    types = [OUTPUTS[kind] for kind in kinds]
+    kind: Any = types[0]
+    if card.classes:
+        kind = Literal[tuple(card.classes)]
+    elif isinstance(card.targets, list):
+        kind = typed_dict("Targets", dict(zip(card.targets, types, strict=True)))
+    elif card.targets:
+        either = functools.reduce(operator.or_, types)
+        kind = Annotated[list[either], Field(min_length=card.targets, max_length=card.targets)]  # type: ignore[valid-type]
     fields = {"prediction": kind}
     if card.probabilities:
         probability = Annotated[float, Field(ge=0, le=1)]

@@ -16,6 +16,7 @@ from decimal import Decimal
 from flask.testing import FlaskClient
 from helpers import copy_of, process, python
 from pathlib import Path
+from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.compose import make_column_transformer
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -377,6 +378,81 @@ OTHER_INPUT: dict[str, tuple[Any, str]] = {
 def test_what_cannot_be_sent_gets_a_sentence(name, folder):
     X, says = OTHER_INPUT[name]
     assert says in refusal(LinearRegression().fit(RATES, RATES.a), X)
+
+
+class Squeezed:
+    """A classifier whose answer to a single row lacks the axis of rows."""
+
+    classes_ = np.array(["low", "high"])
+
+    def predict(self, X: pd.DataFrame) -> np.ndarray:
+        return self.classes_[(X["a"] > 19).astype(int)].squeeze()
+
+    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
+        return np.c_[X["a"] <= 19, X["a"] > 19].astype(float).squeeze()
+
+
+def high(X: pd.DataFrame) -> np.ndarray:
+    return np.where(X["a"] > 19, "high", "low")
+
+
+FORMS: dict[str, tuple[Any, list]] = {  # of answers, and what is served for 1 and 30
+    "squeezed": (lambda X: (X["a"] * 2.0).to_numpy().squeeze(), [2.0, 60.0]),
+    "squeezed values": (lambda X: np.c_[X["a"], X["a"] * 2.0].squeeze(), [[1.0, 2.0], [30.0, 60.0]]),
+    "a row of a DataFrame": (
+        lambda X: pd.DataFrame({"a": X["a"], "b": X["a"] * 2.0}).squeeze(),
+        [{"a": 1.0, "b": 2.0}, {"a": 30.0, "b": 60.0}],
+    ),
+    "a number for a single row": (lambda X: float(X["a"].iloc[0]) if len(X) == 1 else X["a"].tolist(), [1.0, 30.0]),
+    "a text for a single row": (lambda X: high(X).item() if len(X) == 1 else high(X).tolist(), ["low", "high"]),
+    "texts beside numbers": (lambda X: list(zip(high(X), X["a"], strict=True)), [["low", 1.0], ["high", 30.0]]),
+    "a squeezed classifier": (Squeezed(), ["low", "high"]),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_answers_come_in_several_forms(name, folder):
+    model, expected = FORMS[name]
+    export(model, RATES)
+    with service(folder) as client:
+        rows = [{"a": 1}, {"a": 30}]
+        assert [answer["prediction"] for answer in ask(client, rows)] == expected
+        assert [ask(client, row)["prediction"] for row in rows] == expected
+        assert client.get("/openapi.json").status_code == 200
+
+
+OTHER_FORMS: dict[str, tuple[Any, str]] = {
+    "a tuple": (lambda X: (X["a"], high(X)), "returns one tuple for 40 rows, so let it return an array with a value"),
+    "a dict": (lambda X: {"a": X["a"], "b": high(X)}, "returns one dict for 40 rows, so let it return an array"),
+    "a generator": (lambda X: (a for a in X["a"]), "returns one generator for 40 rows, so let it return an array"),
+    "the first row": (lambda X: X["a"].iloc[0], "returns one float64 for 20 rows, so let it return an array"),
+    "nothing": (lambda X: print(end=""), "returns None for 40 rows, so let it return an array"),
+    "no rows": (lambda X: [], "returns 0 rows for 40 rows, so let it answer each row"),
+    "a sparse matrix": (lambda X: csr_matrix(X), "it returns a csr_matrix, so let it return an array"),
+    "dicts": (lambda X: [{"a": a} for a in X["a"]], "its predictions (dict), so let it return only texts"),
+    "lists": (
+        lambda X: [["a"] * (1 + int(a) % 2) for a in X["a"]],
+        "its predictions (list), so let it return only texts",
+    ),
+    "texts or numbers": (lambda X: [a if a > 5 else "low" for a in X["a"]], "its predictions (float and str)"),
+    "as many values as categories": (lambda X: pd.get_dummies(X["a"]).to_numpy(), "get_dummies()"),
+    "one of as many values": (lambda X: pd.get_dummies(X["a"] > 19, dtype=float), "get_dummies()"),
+    "a function of one row": (lambda row: float(row["a"]), "its own predict() fails for a DataFrame of one row, {"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_FORMS)
+def test_answers_of_other_forms_get_a_sentence(name, folder):
+    model, says = OTHER_FORMS[name]
+    assert says in refusal(model, RATES)
+
+
+def test_another_number_of_values_is_no_answer(folder):
+    """As of a function that returns more for a number that export() did not ask for."""
+    export(lambda X: np.c_[X["a"], X["a"]] if (X["a"] == 123.456).any() else X["a"], RATES)
+    with service(folder) as client:
+        assert ask(client, {"a": 123}) == {"prediction": 123.0}
+        assert client.post("/predict", json={"a": 123.456}).status_code == 422
 
 
 NAMES = {
