@@ -23,7 +23,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from export import to_onnx
-from export.columns import Refusal, as_table, describe, estimators, shown, table_of_training, unread, without
+from export.columns import (
+    Refusal,
+    as_table,
+    check_large,
+    describe,
+    estimators,
+    shown,
+    table_of_training,
+    unread,
+    without,
+)
 from export.notebook import advice, prepared
 from export.outputs import check, what_it_predicts
 from export.probe import (
@@ -138,6 +148,7 @@ def choose(
     X = frame if form == "frame" else X
     unused = unused if named or frame is not whole else []
     table = table_of_training(frame, form)
+    check_large(model, frame, table)
     columns = describe(model, frame, table)
     table = table._replace(columns=columns)
     used = [column for column in columns if column.name not in map(str, named)]

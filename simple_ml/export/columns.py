@@ -37,6 +37,7 @@ NEIGHBOURS = (
     "factorize(), rank(), mean() and the like) once in train.py, and keep it: see 'Your notebook prepares the data "
     "first' in README.md"
 )
+EXACT = 2**53  # up to here, a float64 holds all whole numbers
 UNSEEN = "\ufdd1"  # a text that is in no training data: Unicode reserves this code point for such uses
 
 
@@ -65,6 +66,8 @@ def as_table(X: Any, model: Any) -> tuple[pd.DataFrame, Form]:
     if isinstance(X, list) and X and isinstance(X[0], str):
         return pd.DataFrame({"text": X}), "texts"
     array = np.asarray(X)
+    if array.dtype.kind == "U" and not all(isinstance(cell, str) for cell in np.ravel(np.array(X, object))):
+        raise Refusal("NumPy makes texts of the numbers in X, because there are texts beside them, so give a DataFrame")
     if array.ndim == 1 and array.dtype.kind in "OUT":
         return pd.DataFrame({"text": array.tolist()}), "texts"
     if array.ndim != 2:
@@ -145,6 +148,22 @@ def estimators(whole: Any) -> Iterator[Any]:
             thing = list(thing.values())
         if isinstance(thing, list | tuple) and len(thing) < 1000:
             left += reversed(thing)
+
+
+def check_large(model: Any, X: pd.DataFrame, table: Table) -> None:
+    """Raise Refusal if answers depend on digits of whole numbers that a float64 does not hold.
+
+    JavaScript, Excel and R round such numbers (RFC 8259, section 6), and so does the service.
+    """
+    rows = to_rows(X.iloc[:400])
+    for name in [column.name for column in table.columns if column.type == "integer"]:
+        if any(abs(row[name] or 0) > EXACT for row in rows):
+            rounded = [row if row[name] is None else row | {name: int(float(row[name]))} for row in rows]
+            if not same_answers(model, to_input(rows, table), to_input(rounded, table)):
+                raise Refusal(
+                    f"its answers depend on the last digits of the column {name}, which JavaScript and Excel round, so "
+                    f"fit it with texts, X[{name!r}].astype(str)"
+                )
 
 
 def describe(model: Any, X: pd.DataFrame, table: Table) -> list[Column]:

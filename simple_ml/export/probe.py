@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 KNOWN, MOVED, FEW = 400, 150, 40  # rows; and columns, if each gets rows of its own
 ALONE, CATEGORIES = 60, 20  # rows that are asked alone, at least; the most frequent values of each column
+SHORT = 4  # rows in a list that is a part of the whole
 PROBABILITY = 0.005  # by how much a probability may differ
 NUMBER = 1e-3  # by how much a number may differ, relative to the standard deviation of all numbers
 
@@ -81,6 +82,13 @@ def pick(X: Any, positions: np.ndarray, form: str) -> Any:
     if form in ("frame", "series"):
         return X.iloc[positions]
     return np.asarray(X)[positions] if form == "array" else [X[position] for position in positions]
+
+
+def together(inputs: list) -> Any:
+    """Return inputs of one row as one input."""
+    if isinstance(inputs[0], pd.DataFrame | pd.Series):
+        return pd.concat(inputs)
+    return np.concatenate(inputs) if isinstance(inputs[0], np.ndarray) else [row for one in inputs for row in one]
 
 
 def numeric(columns: list[Column], frame: pd.DataFrame) -> Numbers:
@@ -181,7 +189,8 @@ def alone(X: Any, frame: pd.DataFrame, table: Table, made: list[Probe], answered
         if series.dtype.kind in "iuf":
             chosen += [] if series.isna().all() else [int(series.argmin()), int(series.argmax())]
         with contextlib.suppress(TypeError):  # a cell that cannot be counted, such as a list
-            frequent = series.value_counts().index[:CATEGORIES]
+            counts = series.value_counts()
+            frequent = counts[counts > 0].index[:CATEGORIES]  # a category may be in no row
             chosen += [int(np.flatnonzero(series == value)[0]) for value in frequent if len(frequent) < len(series)]
     chosen += np.random.default_rng(0).permutation(len(some))[: max(ALONE - len(set(chosen)), 10)].tolist()
     positions = answered[np.unique(chosen)]
@@ -257,6 +266,12 @@ def check_rows_do_not_matter(model: Any, table: Table, card: Card, asked: Asked)
         if compare.differs(got, want := answer_of[json.dumps(row)]):
             both = f"{said(got, model, X)}, and in a list of rows {said(want)}"
             raise Refusal(f"for the single row {shown(row)} it answers {both}; {NEIGHBOURS}")
+    for start in range(0, len(single.rows), SHORT):
+        rows = single.rows[start : start + SHORT]
+        short = ask(model, Probe(single.what, rows, together(single.input[start : start + SHORT])), table, card)
+        for row, got, want in zip(rows, short, expected[start:], strict=False):
+            if compare.differs(got, want):
+                raise Refusal(f"its answer to {shown(row)} depends on the other rows of the list; {NEIGHBOURS}")
 
 
 def said(answer: Expected, model: Any = None, X: Any = None) -> str:

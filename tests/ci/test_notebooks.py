@@ -169,6 +169,17 @@ def test_what_looks_at_other_rows_is_refused(name, how, folder):
     assert "Your notebook prepares the data first" in said
 
 
+def test_what_looks_at_other_rows_in_a_short_list_is_refused(folder):
+    """The most frequent town is that of all rows for these rows in any order, and for each of them alone."""
+    towns = pd.DataFrame({"town": rng.choice(["Wien", "Bern", None], N, p=[0.5, 0.4, 0.1])})
+
+    def in_wien(X: pd.DataFrame) -> pd.Series:
+        usual = X["town"].mode()
+        return X["town"].fillna(usual[0] if len(usual) else "Wien") == "Wien"
+
+    assert "depends on the other rows of the list; the service is asked for single rows" in refusal(in_wien, towns)
+
+
 def rows_with_gaps() -> pd.DataFrame:
     X = pd.DataFrame({"age": rng.integers(18, 80, 2000).astype(float), "pay": rng.normal(9, 1, 2000)})
     return X.mask(rng.random(X.shape) < 0.005)
@@ -371,6 +382,7 @@ OTHER_INPUT: dict[str, tuple[Any, str]] = {
     "Polars": (Frame("to_pandas"), "so give X.to_pandas()"),
     "Spark": (Frame("toPandas"), "so give X.toPandas()"),
     "Dask": (Frame("compute"), "so give X.compute()"),
+    "texts and numbers": ([("a", 1.5), ("b", 2.5)], "NumPy makes texts of the numbers in X"),
 }
 
 
@@ -453,6 +465,28 @@ def test_another_number_of_values_is_no_answer(folder):
     with service(folder) as client:
         assert ask(client, {"a": 123}) == {"prediction": 123.0}
         assert client.post("/predict", json={"a": 123.456}).status_code == 422
+
+
+IDS = pd.DataFrame({"id": 2**60 + np.arange(40)})
+
+
+def test_long_numbers_are_sent_as_texts(folder):
+    """JavaScript and Excel round them. A model that splits between them coarsely gives the same answers."""
+    rate = dict(zip(IDS["id"], RATES["a"], strict=True))
+    assert "so fit it with texts, X['id'].astype(str)" in refusal(lambda X: X["id"].map(rate).fillna(-1), IDS)
+    export(lambda X: X["id"].map(lambda i: rate[int(i)]), IDS.astype(str))
+    with service(folder) as client:
+        assert ask(client, {"id": str(2**60 + 7)}) == {"prediction": 7.0}
+    export(lambda X: (X["id"] > 2**59).astype(float), IDS)
+    with service(folder) as client:
+        assert ask(client, {"id": 2**60 + 7}) == {"prediction": 1.0}
+
+
+def test_a_category_may_be_in_no_row(folder):
+    X = pd.DataFrame({"size": pd.Categorical(["S", "L"] * 20, ["S", "M", "L"], ordered=True), "a": RATES["a"]})
+    export(lambda X: X["size"].cat.codes + X["a"], X)
+    with service(folder) as client:
+        assert [ask(client, {"size": size, "a": 1})["prediction"] for size in "SML"] == [1.0, 2.0, 3.0]
 
 
 NAMES = {
