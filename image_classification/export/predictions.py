@@ -122,8 +122,12 @@ def one_form(answers: list[Any], labels: Sequence[str], names: list[str]) -> tup
             raise Refusal(f"the prediction for {name} is {str(value)[:60]!r}, neither a label nor numbers") from error
         if len(row) == 1 and len(labels) == 2:
             row = np.array([1 - row[0], row[0]])  # of the second label
-        if len(row) != max(1, len(labels)) or not np.isfinite(row).all():
-            raise Refusal(f"the prediction for {name} has {len(row)} numbers for {len(labels)} labels")
+        if not np.isfinite(row).all():
+            raise Refusal(f"the prediction for {name} is {str(value)[:60]}, which is not finite")
+        if len(row) != max(1, len(labels)):
+            many = "one number" if len(row) == 1 else f"{len(row)} numbers"
+            todo = "give a probability for each, or the label, such as labels[number]" if labels else "give one number"
+            raise Refusal(f"the prediction for {name} is {many} for {len(labels)} labels: {todo}")
         rows.append(row)
     values = np.array(rows)
     if not labels:

@@ -154,7 +154,11 @@ PREDICTIONS: dict[str, tuple[Callable[[dict], Any], str]] = {
     "other labels": (lambda answers: {name: {"cat": 1, "dog": 0} for name in answers}, "cat, dog"),
     "too many numbers": (lambda answers: {name: [*values, 0] for name, values in answers.items()}, "4 numbers"),
     "no numbers": (lambda answers: {name: ["?", "?", "?"] for name in answers}, "neither a label nor numbers"),
-    "NaN": (lambda answers: {name: [float("nan")] * 3 for name in answers}, "3 numbers"),
+    "NaN": (lambda answers: {name: [float("nan")] * 3 for name in answers}, "[nan, nan, nan], which is not finite"),
+    "numbers of labels": (
+        lambda answers: {name: np.argmax(values) for name, values in answers.items()},
+        "labels[number]",
+    ),
     "a list": (lambda answers: [*answers.values()], "`predictions` is a function"),
     "scores": (lambda answers: {name: np.log(values) * 9 for name, values in answers.items()}, "--task"),
     "no file": (lambda answers: "missing.csv", "missing.csv"),
