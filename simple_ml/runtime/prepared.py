@@ -12,7 +12,8 @@ class OtherRows(ValueError):
 
 def same_length(made: Any, X: Any, who: str) -> Any:
     """Return what was made from X. Raises OtherRows unless it has as many rows."""
-    found = made.shape[0] if hasattr(made, "shape") and made.shape else len(made) if hasattr(made, "__len__") else None
+    shape = getattr(made, "shape", None)
+    found = shape[0] if shape else len(made) if shape is None and hasattr(made, "__len__") else None
     if found == len(X):
         return made
     if found is None or isinstance(made, dict | tuple):

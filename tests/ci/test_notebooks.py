@@ -438,6 +438,7 @@ OTHER_FORMS: dict[str, tuple[Any, str]] = {
     "a dict": (lambda X: {"a": X["a"], "b": high(X)}, "returns one dict for 40 rows, so let it return an array"),
     "a generator": (lambda X: (a for a in X["a"]), "returns one generator for 40 rows, so let it return an array"),
     "the first row": (lambda X: X["a"].iloc[0], "returns one float64 for 20 rows, so let it return an array"),
+    "a sum": (lambda X: np.array(X["a"].sum()), "returns one ndarray for 20 rows, so let it return an array"),
     "nothing": (lambda X: print(end=""), "returns None for 40 rows, so let it return an array"),
     "no rows": (lambda X: [], "returns 0 rows for 40 rows, so let it answer each row"),
     "a sparse matrix": (lambda X: csr_matrix(X), "it returns a csr_matrix, so let it return an array"),
